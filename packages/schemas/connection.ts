@@ -1,0 +1,30 @@
+import { z } from 'zod'
+import { durationBetween } from './duration.ts'
+import { name } from './name.ts'
+
+/** DESIGN §6: about three days in all. */
+export const defaultSchedule = ['5s', '30s', '2m', '15m', '1h', '3h', '6h', '12h', '24h', '24h']
+export const scheduleStepsMax = 50
+
+export const retryPolicy = z.strictObject({
+  /** The wait before each retry; its length is the number of retries. */
+  schedule: z.array(durationBetween('100ms', '7d')).max(scheduleStepsMax).default(defaultSchedule),
+  /** Each wait is spread by ± this fraction, so that retries of one outage don't return together. */
+  jitter: z.number().min(0).max(0.5).default(0.2),
+  /** A delivery older than this ends as a dead letter (`expired`), whatever it was waiting for. */
+  maxAge: durationBetween('1s', '30d').default('7d'),
+})
+
+export const connectionSpec = z.strictObject({
+  name,
+  source: name,
+  destination: name,
+  enabled: z.boolean().default(true),
+  /** MongoDB query syntax over { body, headers, query, path, type, source }: DESIGN §5. Checked by packages/rules. */
+  filter: z.record(z.string(), z.unknown()).default({}),
+  /** Wait this long after routing before the first attempt. */
+  delay: durationBetween('0s', '30d').default('0s'),
+  retry: retryPolicy.default({ schedule: defaultSchedule, jitter: 0.2, maxAge: '7d' }),
+})
+export type ConnectionSpec = z.output<typeof connectionSpec>
+export type ConnectionInput = z.input<typeof connectionSpec>
