@@ -1,0 +1,111 @@
+import type { EventId, SourceId } from '@tenterhook/schemas/ids'
+import type { HeaderPairs } from '@tenterhook/schemas/headers'
+import type { Db } from './connect.ts'
+
+export interface ClaimedEvent {
+  id: EventId
+  sourceId: SourceId
+  type: string | null
+  path: string
+  query: string
+  headers: HeaderPairs
+  body: Buffer
+  traceparent: string | null
+  /** How often routing was begun, this time included. */
+  tries: number
+  receivedAtMs: number
+}
+
+/** Tries after which an event is routed alone, and after which it ends unroutable (DESIGN §3.10). */
+export const triesTogetherMax = 2
+export const triesMax = 5
+
+interface Row {
+  id: EventId
+  source_id: SourceId
+  type: string | null
+  path: string
+  query: string
+  headers: string
+  body: Buffer
+  traceparent: string | null
+  route_tries: number
+  received_ms: number
+}
+
+const claimed = `
+  SELECT c.id, c.source_id, c.type, t.path, t.query, t.headers, t.body, t.traceparent, c.route_tries,
+         (extract(epoch FROM c.received_at) * 1000)::float8 AS received_ms
+  FROM counted c JOIN event_content t ON t.event_id = c.id ORDER BY c.seq`
+
+/**
+ * Counts a try for the accepted ones among these events, before any of the work, and hands over what routing reads.
+ * An event that was tried often may bring its router down, so it is not claimed in company: a batch leaves it to the sweep.
+ */
+export async function claimEvents(db: Db, ids: readonly EventId[]): Promise<ClaimedEvent[]> {
+  const { rows } = await db.query<Row>({
+    name: 'claim',
+    text: `WITH mine AS MATERIALIZED (
+        SELECT id FROM events WHERE id = ANY($1::text[]) AND state = 'accepted' AND (route_tries < $2 OR cardinality($1::text[]) = 1)
+          AND route_tries < $3
+        ORDER BY id FOR UPDATE SKIP LOCKED),
+      counted AS (
+        UPDATE events e SET route_tries = e.route_tries + 1 FROM mine WHERE e.id = mine.id
+        RETURNING e.id, e.source_id, e.type, e.route_tries, e.received_at, e.seq)
+      ${claimed}`,
+    values: [ids, triesTogetherMax, triesMax],
+  })
+  return rows.map(fromRow)
+}
+
+/**
+ * T2s: the same for events whose wake-up time has come, at most `rowsMax` together, or one that must go alone.
+ * Each claim moves the wake-up on, further with each try, so that copies of the router don't repeat each other.
+ */
+export async function claimDueEvents(db: Db, rowsMax: number, routeWaitMs: number): Promise<ClaimedEvent[]> {
+  const claim = (alone: boolean) =>
+    db.query<Row>({
+      name: alone ? 'claim_due_alone' : 'claim_due',
+      text: `WITH mine AS MATERIALIZED (
+          SELECT id FROM events WHERE due_at IS NOT NULL AND due_at <= clock() AND route_tries ${alone ? '>=' : '<'} $3 AND route_tries < $4
+          ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED),
+        counted AS (
+          UPDATE events e SET route_tries = e.route_tries + 1, due_at = clock() + $2 * (e.route_tries + 1) * interval '1 millisecond'
+          FROM mine WHERE e.id = mine.id
+          RETURNING e.id, e.source_id, e.type, e.route_tries, e.received_at, e.seq)
+        ${claimed}`,
+      values: [alone ? 1 : rowsMax, routeWaitMs, triesTogetherMax, triesMax],
+    })
+  const together = await claim(false)
+  const { rows } = together.rows.length > 0 ? together : await claim(true)
+  return rows.map(fromRow)
+}
+
+/** Ends the due events whose tries are used up as `unroutable`: seen, and replayable. Says which. */
+export async function endUnroutable(db: Db, rowsMax: number): Promise<EventId[]> {
+  const { rows } = await db.query<{ id: EventId }>({
+    name: 'end_unroutable',
+    text: `WITH mine AS MATERIALIZED (
+        SELECT id FROM events WHERE due_at IS NOT NULL AND due_at <= clock() AND route_tries >= $2
+        ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+      UPDATE events e SET state = 'unroutable', due_at = NULL, routed_at = clock() FROM mine WHERE e.id = mine.id RETURNING e.id`,
+    values: [rowsMax, triesMax],
+  })
+  return rows.map((row) => row.id)
+}
+
+function fromRow(row: Row): ClaimedEvent {
+  return {
+    id: row.id,
+    sourceId: row.source_id,
+    type: row.type,
+    path: row.path,
+    query: row.query,
+    headers: JSON.parse(row.headers) as HeaderPairs,
+    body: row.body,
+    traceparent: row.traceparent,
+    tries: row.route_tries,
+    receivedAtMs: row.received_ms,
+  }
+}
+

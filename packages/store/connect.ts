@@ -1,0 +1,86 @@
+import pg from 'pg'
+
+/** What an operation needs of a connection: a pool or a client inside a transaction. */
+export interface Db {
+  query<Row extends pg.QueryResultRow>(query: pg.QueryConfig): Promise<pg.QueryResult<Row>>
+}
+
+/**
+ * Three pools on one database, apart by what they promise:
+ * `durable` waits for fsync (ingest's commit and what the API acknowledges), `fast` uses synchronous_commit=off
+ * (routing, lease and result transactions: DESIGN §3.1), `guarded` reads for people under statement timeouts,
+ * so that no page holds a snapshot that slows the sweep.
+ */
+export interface Store {
+  durable: pg.Pool
+  fast: pg.Pool
+  guarded: pg.Pool
+  close(): Promise<void>
+}
+
+export interface StoreOptions {
+  connectionString: string
+  /** Shown in pg_stat_activity. */
+  applicationName: string
+  /** Tests keep their tables, and their clock, in a schema of their own. */
+  schema?: string
+  /** Connections per pool, at most; a pool opens none before it is used. */
+  connectionsMax?: { durable?: number; fast?: number; guarded?: number }
+  /** Called when an idle connection breaks; the pool replaces it. */
+  onConnectionError?: (error: Error) => void
+}
+
+const connectTimeoutMs = 2_500
+const durableStatementTimeoutMs = 10_000
+const fastStatementTimeoutMs = 30_000
+const guardedStatementTimeoutMs = 5_000
+const idleInTransactionTimeoutMs = 10_000
+
+export function openStore(options: StoreOptions): Store {
+  const pool = (max: number, settings: Record<string, string | number>) => {
+    const all = { ...(options.schema ? { search_path: options.schema } : {}), idle_in_transaction_session_timeout: idleInTransactionTimeoutMs, ...settings }
+    const made = new pg.Pool({
+      connectionString: options.connectionString,
+      application_name: options.applicationName,
+      max,
+      connectionTimeoutMillis: connectTimeoutMs,
+      idleTimeoutMillis: 60_000,
+      keepAlive: true,
+      options: Object.entries(all).map(([name, value]) => `-c ${name}=${value}`).join(' '),
+    })
+    // Without a listener the loss of an idle connection would end the process.
+    made.on('error', (error) => options.onConnectionError?.(error))
+    return made
+  }
+  const max = options.connectionsMax ?? {}
+  const pools = {
+    durable: pool(max.durable ?? 4, { synchronous_commit: 'on', statement_timeout: durableStatementTimeoutMs }),
+    fast: pool(max.fast ?? 6, { synchronous_commit: 'off', statement_timeout: fastStatementTimeoutMs }),
+    guarded: pool(max.guarded ?? 4, { statement_timeout: guardedStatementTimeoutMs, default_transaction_read_only: 'on' }),
+  }
+  return {
+    ...pools,
+    async close() {
+      await Promise.all([pools.durable.end(), pools.fast.end(), pools.guarded.end()])
+    },
+  }
+}
+
+/** Runs `work` in one transaction on a pool's connection; rolls back when it throws. */
+export async function inTransaction<T>(pool: pg.Pool, work: (db: Db) => Promise<T>): Promise<T> {
+  const client = await pool.connect()
+  let broken: Error | undefined
+  try {
+    await client.query('BEGIN')
+    const result = await work(client)
+    await client.query('COMMIT')
+    return result
+  } catch (error) {
+    await client.query('ROLLBACK').catch((rollbackError: Error) => {
+      broken = rollbackError
+    })
+    throw error
+  } finally {
+    client.release(broken)
+  }
+}
