@@ -1,0 +1,43 @@
+import { z } from 'zod'
+
+/**
+ * What the queues are called and what their jobs hold. A job is a hint that a row in Postgres may be
+ * due, never an order: ids only, no bodies, no secrets (DESIGN §3.4).
+ */
+
+/** In braces, so that on a Redis Cluster all keys of all queues share one hash slot: BullMQ's scripts and our pipelines need that. */
+export const queuePrefix = '{tenterhook}'
+
+export const queueNames = ['route', 'deliver'] as const
+export type QueueName = (typeof queueNames)[number]
+
+/** Event ids in one route job: bounds the transaction a router opens for it. */
+export const routeEventsPerJobMax = 200
+
+/** Ids are 30 characters today; the bound refuses what can't be one. */
+const id = z.string().min(1).max(64)
+
+export const jobSchemas = {
+  route: z.object({ eventIds: z.array(id).min(1).max(routeEventsPerJobMax) }),
+  deliver: z.object({ id, generation: z.int().nonnegative() }),
+}
+
+export type RouteJob = z.infer<typeof jobSchemas.route>
+export type DeliverJob = z.infer<typeof jobSchemas.deliver>
+export type JobOf = { route: RouteJob; deliver: DeliverJob }
+
+/**
+ * Id of a route job: its first event. Ingest adds an event once and the sweeper routes in place, so no
+ * two batches begin alike; if they did, the add is a no-op and the sweeper routes the rest.
+ */
+export function routeJobId(job: RouteJob): string {
+  return `r-${job.eventIds[0]}`
+}
+
+/**
+ * Id of a deliver job. Without the generation, the add of a second admission is swallowed while the
+ * first one's job is still completing (PROTOCOL §4). BullMQ forbids ':' in ids.
+ */
+export function deliverJobId(job: DeliverJob): string {
+  return `d-${job.id}-${job.generation}`
+}
