@@ -1,17 +1,15 @@
 import type { Queue } from 'bullmq'
-
 import { openQueue, openRedis, type QueueLog } from './connection.ts'
 import { queueNames } from './names.ts'
 
-/** The queues as Bull Board wants them. With Redis away, reads fail at once instead of hanging the page. */
-export type BoardQueues = Readonly<{ queues: readonly Queue[]; close(): Promise<void> }>
+/** The queues as Bull Board wants them. While Redis is away, reads fail at once instead of hanging the page. */
+export type BoardQueues = Readonly<{ queues: Queue[]; close(): Promise<void> }>
 
-/** For reading: nothing here writes to Redis, not even BullMQ's own note about its version. */
+/** For reading: opening them writes nothing to Redis, not even BullMQ's note about its version. */
 export function openQueuesForBoard(params: { url: string; log: QueueLog }): BoardQueues {
   const redis = openRedis({ url: params.url, log: params.log, role: 'board', kind: 'fail-fast' })
-  const queues = queueNames.map((name) => openQueue(redis, name))
   return {
-    queues,
+    queues: queueNames.map((name) => openQueue(redis, name)),
     close() {
       redis.close()
       return Promise.resolve()

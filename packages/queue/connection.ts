@@ -1,61 +1,58 @@
+import type { Log } from '@tenterhook/telemetry/log'
 import { Queue } from 'bullmq'
 import { Redis, type RedisOptions } from 'ioredis'
-
 import { queuePrefix, type QueueName } from './names.ts'
 
-/** The two levels this package writes; a pino logger fits. */
-export type QueueLog = Readonly<{
-  info(fields: object, text: string): void
-  warn(fields: object, text: string): void
-}>
+export type QueueLog = Pick<Log, 'info' | 'warn'>
 
 /** A connection that mends itself. `up` is a fact of this moment; `close` is final and idempotent. */
 export type RedisLink = Readonly<{ client: Redis; up(): boolean; close(): void }>
 
 const connectTimeoutMs = 2_000
+const reconnectWaitMsMin = 50
 const reconnectWaitMsMax = 2_000
-/** A socket silent for this long while a reply is due is destroyed: commands fail, and a stopped Redis is seen as down. */
+/** A socket silent for this long while a reply is due is destroyed and its commands fail: how a stopped Redis or a cut network is seen. */
 const failFastReplyMs = 1_000
-/** Must exceed the longest blocking read (`drainDelay` plus BullMQ's watchdog of 1 s), or idle workers reconnect for ever. */
+/** The same for workers. Longer than their blocking read and BullMQ's own watchdog over it, or idle workers reconnect for ever. */
 const patientReplyMs = 20_000
 
-const common = {
+const everyLink = {
   connectTimeout: connectTimeoutMs,
-  retryStrategy: (tries: number) => Math.min(50 * 2 ** Math.min(tries, 6), reconnectWaitMsMax),
+  retryStrategy: (tries: number) => Math.min(reconnectWaitMsMin * 2 ** Math.min(tries - 1, 10), reconnectWaitMsMax),
   disableClientInfo: true,
 } satisfies RedisOptions
 
-/** For producers and readers: nothing is queued for a Redis that isn't there, nothing is sent twice. */
+/** For producers and readers: nothing waits for a Redis that isn't there, and nothing is sent twice. */
 const failFast = {
-  ...common,
+  ...everyLink,
   enableOfflineQueue: false,
   maxRetriesPerRequest: 0,
   autoResendUnfulfilledCommands: false,
   socketTimeout: failFastReplyMs,
 } satisfies RedisOptions
 
-/** For workers: BullMQ wants commands to wait for the connection (`maxRetriesPerRequest: null`). */
+/** For workers: BullMQ refuses anything but commands that wait for the connection. */
 const patient = {
-  ...common,
+  ...everyLink,
   maxRetriesPerRequest: null,
   socketTimeout: patientReplyMs,
 } satisfies RedisOptions
 
 /**
- * Opens a connection and writes one line when it goes down and one when it is up again. It never
- * throws and never emits an unhandled 'error': Redis may be away for as long as it likes.
+ * Opens a connection and writes one line when it goes down and one when it is up again. Never throws on
+ * a Redis that is away, however long, and never lets an 'error' event end the process.
  * `url` carries user, password, database and TLS (`rediss:`).
  */
 export function openRedis(params: { url: string; log: QueueLog; role: string; kind: 'fail-fast' | 'patient' }): RedisLink {
   const { log, role } = params
   const client = new Redis(params.url, params.kind === 'fail-fast' ? failFast : patient)
-  let state: 'new' | 'up' | 'down' = 'new'
-  let closed = false
+  let state: 'new' | 'up' | 'down' | 'closed' = 'new'
   let reason = 'connection closed'
+
   const goDown = () => {
-    if (state === 'down' || closed) return
+    if (state === 'down' || state === 'closed') return
     state = 'down'
-    log.warn({ role, reason }, 'redis is down')
+    log.warn({ event: 'redis.down', role, reason })
   }
   client.on('error', (error: Error) => {
     reason = error.message
@@ -63,21 +60,22 @@ export function openRedis(params: { url: string; log: QueueLog; role: string; ki
   })
   client.on('close', goDown)
   client.on('ready', () => {
-    if (state === 'down') log.info({ role }, 'redis is up again')
-    state = 'up'
+    if (state === 'down') log.info({ event: 'redis.up', role })
+    if (state !== 'closed') state = 'up'
     reason = 'connection closed'
   })
+
   return {
     client,
-    up: () => client.status === 'ready',
-    close: () => {
-      closed = true
+    up: () => state === 'up',
+    close() {
+      state = 'closed'
       client.disconnect()
     },
   }
 }
 
-/** One end of a queue that fails as fast as its link: it neither waits for a Redis that may not come nor writes BullMQ's own notes. */
+/** One end of a queue, as quick to fail as its link: it neither waits for a Redis that may not come nor writes BullMQ's own notes. */
 export function openQueue(link: RedisLink, name: QueueName): Queue {
   const queue = new Queue(name, {
     connection: link.client,

@@ -1,9 +1,8 @@
 import { aborted } from 'node:util'
-
-import { Worker, type Job, type JobJson } from 'bullmq'
-
+import type { Job } from 'bullmq'
 import { openRedis, type QueueLog, type RedisLink } from './connection.ts'
-import { jobSchemas, queuePrefix, type JobOf, type QueueName } from './names.ts'
+import { createHintWorker, type HintWorker } from './hint-worker.ts'
+import { jobSchemas, type JobOf, type QueueName } from './names.ts'
 import { throttle } from './throttle.ts'
 
 /**
@@ -15,12 +14,13 @@ export type Consumer = Readonly<{
   name: string
   /** Resolves at once; taking begins when Redis is there. */
   start(): Promise<void>
-  /** Takes no more, waits for the handlers; when `signal` aborts, aborts theirs and lets go of what is left. */
+  /** Takes no more and waits for the handlers. When `signal` aborts, theirs does, and what is left is let go. */
   stop(signal: AbortSignal): Promise<void>
+  /** Whether jobs are being taken. */
   running(): boolean
   /** Handlers at work. */
   active(): number
-  /** Stops taking without waiting for handlers; what is on its way from Redis is still handed over. */
+  /** Takes no more, without waiting for handlers; a job already on its way from Redis is still handed over. */
   pauseIntake(): void
   resumeIntake(): void
 }>
@@ -32,16 +32,18 @@ export type ConsumerParams<Q extends QueueName> = Readonly<{
   /** `signal` aborts when a stop has run out of time. */
   handle: (job: JobOf[Q], signal: AbortSignal) => Promise<void>
   log: QueueLog
-  /** How long a dead worker's job waits for another one, twice at most; renewed every quarter of it. 30 s unless a test can't wait. */
+  /**
+   * How long a job stays with a worker that gives no sign of life; another gets it after at most twice
+   * this. Living workers renew. 30 s by default: only a hint is late, the sweeper waits for nobody.
+   */
   lockMs?: number
 }>
 
 const lockMsDefault = 30_000
-/** Length of one blocking read while idle; also how soon a hint without its marker is found. */
-const drainDelaySeconds = 5
-/** Wait after a fetch that Redis refused (out of memory, read-only, loading): without it BullMQ asks again at once, for ever. */
-const refusedFetchWaitMs = 250
-const retryDelayMs = 1_000
+/** A worker whose loop ended (a pause that crossed a resume, a fault in BullMQ) is set going again this soon. */
+const superviseMs = 1_000
+/** After the last handler, for removing its job and leaving. A Redis that is away must not hold up a stop. */
+const leaveMs = 1_000
 const logWindowMs = 5_000
 
 export function createConsumer<Q extends QueueName>(params: ConsumerParams<Q>): Consumer {
@@ -50,62 +52,81 @@ export function createConsumer<Q extends QueueName>(params: ConsumerParams<Q>): 
   const force = new AbortController()
   let redis: RedisLink | undefined
   let worker: HintWorker | undefined
+  let supervision: NodeJS.Timeout | undefined
   let active = 0
+  let onIdle: (() => void) | undefined
   let paused = false
   let stopping: Promise<void> | undefined
 
-  const logWorkerError = throttle<Error>({
+  const logFault = throttle<unknown>({
     windowMs: logWindowMs,
-    write: (error, suppressed) => log.warn({ queue, reason: error.message, suppressed }, 'queue worker error'),
+    write: (error, suppressed) => log.warn({ event: 'queue.worker_failed', queue, error, suppressed }),
   })
-  const logHandlerError = throttle<unknown>({
+  const logHandler = throttle<unknown>({
     windowMs: logWindowMs,
-    write: (error, suppressed) => log.warn({ queue, err: error, suppressed }, 'handling a job failed'),
+    write: (error, suppressed) => log.warn({ event: 'queue.handler_failed', queue, error, suppressed }),
   })
-  const logMalformed = throttle<string>({
+  const logUnreadable = throttle<string | undefined>({
     windowMs: logWindowMs,
-    write: (jobId, suppressed) => log.warn({ queue, jobId, suppressed }, 'dropped a job that can not be read'),
+    write: (jobId, suppressed) => log.warn({ event: 'queue.job_unreadable', queue, jobId, suppressed }),
   })
 
   async function take(job: Job): Promise<void> {
     const parsed = schema.safeParse(job.data)
     if (!parsed.success) {
-      logMalformed(job.id ?? '')
+      logUnreadable(job.id)
       return
     }
     active += 1
     try {
+      // The schema was chosen by the same queue name as the type.
       await params.handle(parsed.data as JobOf[Q], force.signal)
     } catch (error) {
-      logHandlerError(error)
+      logHandler(error)
     } finally {
       active -= 1
+      if (active === 0) onIdle?.()
     }
   }
 
-  function open(link: RedisLink): void {
-    const lockMs = params.lockMs ?? lockMsDefault
-    worker = new HintWorker(queue, take, {
-      connection: link.client,
-      prefix: queuePrefix,
-      autorun: false,
+  function begin(link: RedisLink): void {
+    if (worker !== undefined || stopping !== undefined) return
+    const created = createHintWorker({
+      queue,
+      take,
+      client: link.client,
       concurrency: params.concurrency,
-      lockDuration: lockMs,
-      stalledInterval: lockMs,
-      // A job of a killed worker comes back as often as it takes; lost leases are counted in Postgres.
-      maxStalledCount: Number.MAX_SAFE_INTEGER,
-      removeOnComplete: { count: 0 },
-      removeOnFail: { count: 0 },
-      drainDelay: drainDelaySeconds,
-      runRetryDelay: retryDelayMs,
+      lockMs: params.lockMs ?? lockMsDefault,
+      onError: (error) => {
+        if (link.up()) logFault(error) // else the link has written the line
+      },
     })
-    worker.on('error', logWorkerError)
-    run(worker)
+    worker = created
+    const keepGoing = () => {
+      if (!paused && stopping === undefined && !created.isRunning()) void created.run()
+    }
+    keepGoing()
+    supervision = setInterval(keepGoing, superviseMs)
   }
 
-  function run(current: HintWorker): void {
-    if (paused || stopping !== undefined) return
-    void current.run().catch(logWorkerError)
+  async function handlersDone(): Promise<void> {
+    while (active > 0) {
+      await new Promise<void>((resolve) => {
+        onIdle = resolve
+      })
+    }
+  }
+
+  /** Ends when nothing is being handled and BullMQ had its chance to leave properly. */
+  async function leave(leaving: HintWorker): Promise<void> {
+    let left = false
+    const closed = leaving.close().then(() => {
+      left = true
+    })
+    do {
+      await handlersDone()
+      await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, leaveMs).unref())])
+    } while (!left && active > 0)
   }
 
   return {
@@ -114,24 +135,21 @@ export function createConsumer<Q extends QueueName>(params: ConsumerParams<Q>): 
       if (redis !== undefined || stopping !== undefined) return Promise.resolve()
       const link = openRedis({ url: params.url, log, role: `consumer ${queue}`, kind: 'patient' })
       redis = link
-      // Not before: a worker that has never seen its Redis can't be closed.
-      link.client.once('ready', () => {
-        if (stopping === undefined) open(link)
-      })
+      // Not before it is ready: a worker that has never seen its Redis can't be closed.
+      link.client.once('ready', () => begin(link))
       return Promise.resolve()
     },
     stop(signal) {
       stopping ??= (async () => {
-        const closed = worker?.close() ?? Promise.resolve()
-        await Promise.race([closed, aborted(signal, signal)])
+        clearInterval(supervision)
+        if (worker !== undefined) await Promise.race([leave(worker), aborted(signal, signal)])
         force.abort()
-        // Frees a close that still waits for a reply.
-        void worker?.getBackend().close(true).catch(() => {})
+        worker?.letGo()
         redis?.close()
       })()
       return stopping
     },
-    running: () => worker?.isRunning() === true && redis?.up() === true,
+    running: () => worker?.isRunning() === true && redis?.up() === true && !paused,
     active: () => active,
     pauseIntake() {
       paused = true
@@ -139,28 +157,7 @@ export function createConsumer<Q extends QueueName>(params: ConsumerParams<Q>): 
     },
     resumeIntake() {
       paused = false
-      void worker?.resume()
+      if (stopping === undefined) void worker?.resume()
     },
-  }
-}
-
-/** BullMQ's worker with two faults mended that a damaged or full Redis shows. */
-class HintWorker extends Worker {
-  protected override async moveToActive(token: string, name?: string): Promise<Job> {
-    try {
-      return await super.moveToActive(token, name)
-    } catch (error) {
-      await this.delay(refusedFetchWaitMs)
-      throw error
-    }
-  }
-
-  /** Data that isn't JSON would throw here, for ever, each time the job's lock runs out. As `null` it reaches the schema and is dropped. */
-  protected override createJob(data: JobJson, jobId: string): Job {
-    try {
-      return super.createJob(data, jobId)
-    } catch {
-      return super.createJob({ ...data, data: 'null' }, jobId)
-    }
   }
 }

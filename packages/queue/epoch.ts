@@ -2,38 +2,38 @@ import { openQueue, openRedis, type QueueLog } from './connection.ts'
 import { queueNames, queuePrefix } from './names.ts'
 
 /**
- * What tells one life of Redis from the next: a wipe loses the key, a restart changes the run id, and
- * a rewind to an old dump brings an old key back. Comparing with Postgres, where the current epoch
- * stands, is the caller's (DESIGN §3.6).
+ * Tells one life of Redis from the next: a wipe loses the key, a restart changes the run id, a rewind to
+ * an old dump brings an old key back. The comparison with Postgres, where the current epoch stands, is
+ * the caller's (DESIGN §3.6).
  */
-export type EpochReading = { kind: 'read'; runId: string; key: string | null } | { kind: 'unreachable' }
-
 export type RedisEpoch = Readonly<{
   readEpoch(): Promise<EpochReading>
-  /** False when Redis could not be written. */
+  /** False when Redis didn't say that it has it. */
   writeEpochKey(value: string): Promise<boolean>
   /**
-   * Clears what a rewound Redis or a visitor of Bull Board may have left: a paused queue, a rate limit, a
-   * global concurrency (PROTOCOL §6). Call at start and at each epoch change. False when Redis is away.
+   * Clears what a rewound Redis or a stranger's hand may have left: a paused queue, a rate limit, a global
+   * concurrency (PROTOCOL §6). Call it at start and at each new epoch. False when Redis didn't do all of it.
    */
   resetQueueFlags(): Promise<boolean>
   stop(): Promise<void>
 }>
 
+export type EpochReading = { kind: 'read'; runId: string; key: string | null } | { kind: 'unreachable' }
+
 const epochKey = `${queuePrefix}:epoch`
-/** Nobody listens to BullMQ's event streams. Trimming in whole nodes keeps them at a few hundred entries. */
-const eventsMax = 100
+/** Nobody listens to BullMQ's event streams. It can't be told not to write them, only to keep them empty. */
+const eventsKept = 0
 
 export function openEpoch(params: { url: string; log: QueueLog }): RedisEpoch {
   const redis = openRedis({ url: params.url, log: params.log, role: 'epoch', kind: 'fail-fast' })
   const queues = queueNames.map((name) => openQueue(redis, name))
 
-  async function attempt(action: () => Promise<unknown>): Promise<boolean> {
+  async function written(action: () => Promise<unknown>): Promise<boolean> {
     try {
       await action()
       return true
     } catch (error) {
-      params.log.warn({ reason: error instanceof Error ? error.message : String(error) }, 'redis could not be written')
+      if (redis.up()) params.log.warn({ event: 'redis.write_failed', error })
       return false
     }
   }
@@ -48,14 +48,14 @@ export function openEpoch(params: { url: string; log: QueueLog }): RedisEpoch {
         return { kind: 'unreachable' }
       }
     },
-    writeEpochKey: (value) => attempt(() => redis.client.set(epochKey, value)),
+    writeEpochKey: (value) => written(() => redis.client.set(epochKey, value)),
     resetQueueFlags: () =>
-      attempt(async () => {
+      written(async () => {
         for (const queue of queues) {
           await queue.removeGlobalConcurrency()
           await queue.removeGlobalRateLimit()
           await queue.removeRateLimitKey()
-          await queue.getBackend().setQueueMeta({ 'opts.maxLenEvents': eventsMax })
+          await queue.getBackend().setQueueMeta({ 'opts.maxLenEvents': eventsKept })
           await queue.resume()
         }
       }),

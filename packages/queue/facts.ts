@@ -1,57 +1,68 @@
-import { once } from 'node:events'
-
+import { setTimeout as wait } from 'node:timers/promises'
+import type { Redis } from 'ioredis'
 import { openRedis, type QueueLog } from './connection.ts'
 
-/** What the settings of a Redis are, for `doctor` and the checks at start. */
+/** How a Redis is set, for `doctor` and the checks at start. `unknown` where a managed service hides it. */
 export type RedisFacts = Readonly<{
-  /** `redis 7.0.15`, `valkey 8.1.0`. */
-  server: string
+  product: 'redis' | 'valkey'
   version: string
-  /** `unknown` when the server hides it (managed services refuse CONFIG). */
   maxmemoryPolicy: string
-  /** Bytes; 0 is no limit. */
+  /** 0 is no limit. */
   maxmemoryBytes: number
   appendonly: boolean
   appendfsync: string
 }>
 
-export type RedisCheck = { kind: 'reachable'; facts: RedisFacts; faults: readonly RedisFault[] } | { kind: 'unreachable'; reason: string }
-
+/** What a start must refuse unless told otherwise: it would lie about what was promised (DESIGN §3). */
 export type RedisFault = Readonly<{ code: 'redis_evicts_keys' | 'redis_too_old'; text: string }>
 
-const checkTimeoutMs = 3_000
-/** The oldest that BullMQ recommends; below 5 it refuses. */
-const versionMin = [6, 2] as const
+export type RedisCheck =
+  | { kind: 'reachable'; facts: RedisFacts; faults: readonly RedisFault[] }
+  | { kind: 'unreachable'; reason: string }
 
-/** Reads the settings over a connection of its own. Faults are what a start must refuse unless told otherwise (DESIGN §3). */
+const checkTimeoutMs = 3_000
+/** What BullMQ 6 recommends as the oldest; the scripts run on 5, slower. */
+const versionMin = { major: 6, minor: 2 }
+
+/** Reads the settings over a connection of its own, which it closes. Gives a Redis that is just starting `checkTimeoutMs`. */
 export async function checkRedis(params: { url: string; log: QueueLog }): Promise<RedisCheck> {
   const redis = openRedis({ url: params.url, log: params.log, role: 'check', kind: 'fail-fast' })
-  const { client } = redis
+  let reason = `no answer within ${checkTimeoutMs} ms`
+  redis.client.on('error', (error: Error) => {
+    reason = error.message
+  })
+  const late = new AbortController()
   try {
-    if (!redis.up()) await once(client, 'ready', { signal: AbortSignal.timeout(checkTimeoutMs) })
-    const info = await client.info()
-    const field = (name: string) => new RegExp(`^${name}:(.*?)\\r?$`, 'm').exec(info)?.[1]
-    const valkey = field('valkey_version')
-    const version = valkey ?? field('redis_version') ?? 'unknown'
-    const facts: RedisFacts = {
-      server: `${valkey === undefined ? 'redis' : 'valkey'} ${version}`,
-      version,
-      maxmemoryPolicy: field('maxmemory_policy') ?? 'unknown',
-      maxmemoryBytes: Number(field('maxmemory') ?? 0),
-      appendonly: field('aof_enabled') === '1',
-      appendfsync: await appendfsync(client),
-    }
+    const ready = new Promise<boolean>((resolve) => redis.client.once('ready', () => resolve(true)))
+    if (!(await Promise.race([ready, wait(checkTimeoutMs, false, late)]))) return { kind: 'unreachable', reason }
+    const facts = await readFacts(redis.client)
     return { kind: 'reachable', facts, faults: faultsOf(facts) }
   } catch (error) {
     return { kind: 'unreachable', reason: error instanceof Error ? error.message : String(error) }
   } finally {
+    late.abort()
     redis.close()
   }
 }
 
-async function appendfsync(client: { config(action: 'GET', name: string): Promise<unknown> }): Promise<string> {
+async function readFacts(client: Redis): Promise<RedisFacts> {
+  const info = await client.info()
+  const field = (name: string) => new RegExp(`^${name}:(.*?)\r?$`, 'm').exec(info)?.[1]
+  const valkey = field('valkey_version')
+  return {
+    product: valkey === undefined ? 'redis' : 'valkey',
+    version: valkey ?? field('redis_version') ?? 'unknown',
+    maxmemoryPolicy: field('maxmemory_policy') ?? 'unknown',
+    maxmemoryBytes: Number(field('maxmemory') ?? 0),
+    appendonly: field('aof_enabled') === '1',
+    appendfsync: await readSetting(client, 'appendfsync'),
+  }
+}
+
+/** INFO doesn't tell this one, and managed services refuse CONFIG: then it is `unknown`, and no fault. */
+async function readSetting(client: Redis, name: string): Promise<string> {
   try {
-    const reply = await client.config('GET', 'appendfsync')
+    const reply: unknown = await client.config('GET', name)
     return Array.isArray(reply) && typeof reply[1] === 'string' ? reply[1] : 'unknown'
   } catch {
     return 'unknown'
@@ -60,15 +71,19 @@ async function appendfsync(client: { config(action: 'GET', name: string): Promis
 
 function faultsOf(facts: RedisFacts): RedisFault[] {
   const faults: RedisFault[] = []
-  if (facts.maxmemoryPolicy !== 'noeviction' && facts.maxmemoryPolicy !== 'unknown') {
+  const { maxmemoryPolicy, product, version } = facts
+  if (maxmemoryPolicy !== 'noeviction' && maxmemoryPolicy !== 'unknown') {
     faults.push({
       code: 'redis_evicts_keys',
-      text: `maxmemory-policy is ${facts.maxmemoryPolicy}: Redis may throw queue keys away. Set it to noeviction.`,
+      text: `maxmemory-policy is ${maxmemoryPolicy}, so Redis may throw away keys of the queues; it must be noeviction`,
     })
   }
-  const [major = 0, minor = 0] = facts.version.split('.').map(Number)
-  if (major < versionMin[0] || (major === versionMin[0] && minor < versionMin[1])) {
-    faults.push({ code: 'redis_too_old', text: `${facts.server} is older than ${versionMin.join('.')}.` })
+  const [major = 0, minor = 0] = version.split('.').map(Number)
+  if (major < versionMin.major || (major === versionMin.major && minor < versionMin.minor)) {
+    faults.push({
+      code: 'redis_too_old',
+      text: `${product} ${version} is older than ${versionMin.major}.${versionMin.minor}`,
+    })
   }
   return faults
 }

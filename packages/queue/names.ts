@@ -1,3 +1,4 @@
+import { deliveryId, eventId } from '@tenterhook/schemas/ids'
 import { z } from 'zod'
 
 /**
@@ -5,30 +6,30 @@ import { z } from 'zod'
  * due, never an order: ids only, no bodies, no secrets (DESIGN §3.4).
  */
 
-/** In braces, so that on a Redis Cluster all keys of all queues share one hash slot: BullMQ's scripts and our pipelines need that. */
+/** In braces, so that on a Redis Cluster all keys of all queues share one hash slot: BullMQ's scripts need that. */
 export const queuePrefix = '{tenterhook}'
 
 export const queueNames = ['route', 'deliver'] as const
 export type QueueName = (typeof queueNames)[number]
 
-/** Event ids in one route job: bounds the transaction a router opens for it. */
+/** Event ids in one route job: bounds the transaction that a router opens for it. */
 export const routeEventsPerJobMax = 200
 
-/** Ids are 30 characters today; the bound refuses what can't be one. */
-const id = z.string().min(1).max(64)
-
 export const jobSchemas = {
-  route: z.object({ eventIds: z.array(id).min(1).max(routeEventsPerJobMax) }),
-  deliver: z.object({ id, generation: z.int().nonnegative() }),
+  route: z.object({ eventIds: z.array(eventId).min(1).max(routeEventsPerJobMax) }),
+  deliver: z.object({ id: deliveryId, generation: z.int().nonnegative() }),
 }
 
-export type RouteJob = z.infer<typeof jobSchemas.route>
-export type DeliverJob = z.infer<typeof jobSchemas.deliver>
-export type JobOf = { route: RouteJob; deliver: DeliverJob }
+/** As a producer adds them. */
+export type RouteJob = Readonly<{ eventIds: readonly string[] }>
+export type DeliverJob = Readonly<{ id: string; generation: number }>
+
+/** As a consumer gets them: read back, and checked. */
+export type JobOf = { [Q in QueueName]: z.infer<(typeof jobSchemas)[Q]> }
 
 /**
  * Id of a route job: its first event. Ingest adds an event once and the sweeper routes in place, so no
- * two batches begin alike; if they did, the add is a no-op and the sweeper routes the rest.
+ * two batches begin alike; if two did, the second add is a no-op and the sweeper routes its events.
  */
 export function routeJobId(job: RouteJob): string {
   return `r-${job.eventIds[0]}`

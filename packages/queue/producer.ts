@@ -1,114 +1,120 @@
 import { aborted } from 'node:util'
-
-import { createBatcher } from './batcher.ts'
+import type { JobsOptions } from 'bullmq'
+import { createBatcher, type Batcher } from './batcher.ts'
 import { openQueue, openRedis, type QueueLog } from './connection.ts'
-import { deliverJobId, routeEventsPerJobMax, routeJobId, type DeliverJob, type RouteJob } from './names.ts'
+import { deliverJobId, routeEventsPerJobMax, routeJobId, type DeliverJob, type QueueName, type RouteJob } from './names.ts'
 import { throttle } from './throttle.ts'
 
 /**
- * Puts hints on the queues, best effort. Whatever is lost here (Redis away, buffer full, process
- * killed) is found by the sweepers through its wake-up time in Postgres (DESIGN §3.3, §3.6), so nothing
- * here throws, retries or waits long.
+ * Puts hints on the queues, best effort. What is lost here (Redis away, no room, process killed) is
+ * found by the sweepers through its wake-up time in Postgres (DESIGN §3.3, §3.6), so nothing here
+ * throws, tries again or waits long.
  */
 export type Producer = Readonly<{
   /** Hints that these events are accepted. Returns at once. */
   addRoute(eventIds: readonly string[]): void
-  /** True when Redis has them all. False within about a second, at once when Redis is known to be down. */
+  /** True when Redis has all of them. False within about a second, at once while Redis is known to be down or slow. */
   addDeliveries(jobs: readonly DeliverJob[]): Promise<boolean>
-  /** False when Redis is away or slow: the caller then sets an immediate wake-up time instead of the queue wait. */
+  /** False while Redis is down or slow: the caller then gives its rows an immediate wake-up time instead of the queue wait. */
   healthy(): boolean
   counts(): ProducerCounts
+  /** Takes no more; sends what is held until `signal` aborts. */
   stop(signal: AbortSignal): Promise<void>
 }>
 
-/** Since the start. `dropped`: never sent (Redis down, buffer full); `failed`: sent without a known outcome. */
-export type ProducerCounts = Readonly<Record<'added' | 'dropped' | 'failed', { route: number; deliver: number }>>
+/** Event and delivery ids since the start. `dropped` never left this process; `failed` ended without Redis saying yes. */
+export type ProducerCounts = Readonly<Record<'added' | 'dropped' | 'failed', Readonly<Record<QueueName, number>>>>
 
-/** Held while one bulk is on its way. 20,000 ids are a few MB and several seconds of full load. */
+/** Ids held per queue while a batch is on its way: a few MB, several seconds of full load. */
 const heldMax = 20_000
-const jobsPerBulkMax = 500
-const eventsPerBulkMax = 5 * routeEventsPerJobMax
-/** A bulk takes a millisecond or two. One that takes this long means a Redis that is stopped, swapping or fsyncing. */
+const deliveriesPerBatchMax = 500
+const eventsPerBatchMax = 10 * routeEventsPerJobMax
+/** A batch takes a millisecond or two. One that takes this long means a Redis that is stopped, swapping or waiting for its disk. */
 const slowMs = 250
 const logWindowMs = 5_000
 
-/** attempts 1: Postgres decides about retries. Removed when finished: BullMQ's history is never truth. */
-const jobOptions = { attempts: 1, removeOnComplete: true, removeOnFail: true }
+/** One attempt, because Postgres decides about retries; removed when finished, because BullMQ's history is never truth (PROTOCOL T3). */
+const jobOptions = { attempts: 1, removeOnComplete: true, removeOnFail: true } satisfies JobsOptions
 
 export function createProducer(params: { url: string; log: QueueLog }): Producer {
-  const { log } = params
-  const redis = openRedis({ url: params.url, log, role: 'producer', kind: 'fail-fast' })
-  const routeQueue = openQueue(redis, 'route')
-  const deliverQueue = openQueue(redis, 'deliver')
+  const redis = openRedis({ url: params.url, log: params.log, role: 'producer', kind: 'fail-fast' })
+  const queues = { route: openQueue(redis, 'route'), deliver: openQueue(redis, 'deliver') }
   const counts = { added: { route: 0, deliver: 0 }, dropped: { route: 0, deliver: 0 }, failed: { route: 0, deliver: 0 } }
-  const logFailure = throttle<Error>({
-    windowMs: logWindowMs,
-    write: (error, suppressed) => log.warn({ reason: error.message, suppressed }, 'adding to a queue failed'),
-  })
-  let slow = 0
+  let slowBatches = 0
+  let stopping: Promise<void> | undefined
 
-  async function bulk(name: 'route' | 'deliver', size: number, add: () => Promise<unknown>): Promise<boolean> {
+  const logFailure = throttle<{ queue: QueueName; error: unknown }>({
+    windowMs: logWindowMs,
+    write: (failure, suppressed) => params.log.warn({ event: 'queue.add_failed', ...failure, suppressed }),
+  })
+
+  /**
+   * Sends jobs in one turn of the event loop: ioredis writes them back to back, which costs no more than
+   * `addBulk` and, unlike it, tells which ones failed. `ids`: what the job stands for in the counts.
+   */
+  async function send<J extends object>(queue: QueueName, jobs: readonly { id: string; data: J; ids: number }[]): Promise<boolean[]> {
     if (!redis.up()) {
-      counts.dropped[name] += size
-      return false
+      for (const { ids } of jobs) counts.dropped[queue] += ids
+      return jobs.map(() => false)
     }
-    let late = false
+    let slow = false
     const timer = setTimeout(() => {
-      late = true
-      slow += 1
+      slow = true
+      slowBatches += 1
     }, slowMs)
-    try {
-      await add()
-      counts.added[name] += size
-      return true
-    } catch (error) {
-      counts.failed[name] += size
-      logFailure(error instanceof Error ? error : new Error(String(error)))
+    const results = await Promise.allSettled(
+      jobs.map(({ id, data }) => queues[queue].add(queue, data, { ...jobOptions, jobId: id })),
+    )
+    clearTimeout(timer)
+    if (slow) slowBatches -= 1
+    return results.map((result, i) => {
+      const ids = jobs[i]?.ids ?? 0
+      if (result.status === 'fulfilled') {
+        counts.added[queue] += ids
+        return true
+      }
+      counts.failed[queue] += ids
+      logFailure({ queue, error: result.reason })
       return false
-    } finally {
-      clearTimeout(timer)
-      if (late) slow -= 1
-    }
+    })
   }
 
-  const routes = createBatcher<string>({
-    heldMax,
-    batchMax: eventsPerBulkMax,
-    send: (eventIds) => {
-      const jobs: RouteJob[] = []
-      for (let i = 0; i < eventIds.length; i += routeEventsPerJobMax) jobs.push({ eventIds: eventIds.slice(i, i + routeEventsPerJobMax) })
-      return bulk('route', eventIds.length, () =>
-        routeQueue.addBulk(jobs.map((data) => ({ name: 'r', data, opts: { ...jobOptions, jobId: routeJobId(data) } }))),
-      )
-    },
-  })
-  const deliveries = createBatcher<DeliverJob>({
-    heldMax,
-    batchMax: jobsPerBulkMax,
-    send: (jobs) =>
-      bulk('deliver', jobs.length, () =>
-        deliverQueue.addBulk(jobs.map((data) => ({ name: 'd', data, opts: { ...jobOptions, jobId: deliverJobId(data) } }))),
-      ),
-  })
+  async function sendRoutes(eventIds: readonly string[]): Promise<boolean[]> {
+    const jobs: { id: string; data: RouteJob; ids: number }[] = []
+    for (let i = 0; i < eventIds.length; i += routeEventsPerJobMax) {
+      const data = { eventIds: eventIds.slice(i, i + routeEventsPerJobMax) }
+      jobs.push({ id: routeJobId(data), data, ids: data.eventIds.length })
+    }
+    const sent = await send('route', jobs)
+    return jobs.flatMap(({ ids }, i) => Array.from({ length: ids }, () => sent[i] === true))
+  }
 
-  let stopping: Promise<void> | undefined
-  const healthy = () => slow === 0 && redis.up() && stopping === undefined
+  const batchers = {
+    route: createBatcher<string>({ heldMax, batchMax: eventsPerBatchMax, send: sendRoutes }),
+    deliver: createBatcher<DeliverJob>({
+      heldMax,
+      batchMax: deliveriesPerBatchMax,
+      send: (jobs) => send('deliver', jobs.map(({ id, generation }) => ({ id: deliverJobId({ id, generation }), data: { id, generation }, ids: 1 }))),
+    }),
+  }
+
+  const healthy = () => redis.up() && slowBatches === 0 && stopping === undefined
+
+  function add<T>(queue: QueueName, batcher: Batcher<T>, entries: readonly T[]): Promise<boolean> {
+    if (healthy() && batcher.held() + entries.length <= heldMax) return batcher.push(entries)
+    counts.dropped[queue] += entries.length
+    return Promise.resolve(false)
+  }
 
   return {
-    addRoute(eventIds) {
-      if (!healthy() || routes.held() + eventIds.length > heldMax) counts.dropped.route += eventIds.length
-      else void routes.push(eventIds)
-    },
-    addDeliveries(jobs) {
-      if (healthy() && deliveries.held() + jobs.length <= heldMax) return deliveries.push(jobs)
-      counts.dropped.deliver += jobs.length
-      return Promise.resolve(jobs.length === 0)
-    },
+    addRoute: (eventIds) => void add('route', batchers.route, eventIds),
+    addDeliveries: (jobs) => add('deliver', batchers.deliver, jobs),
     healthy,
     counts: () => structuredClone(counts),
     stop(signal) {
       stopping ??= (async () => {
-        await Promise.race([Promise.all([routes.drained(), deliveries.drained()]), aborted(signal, signal)])
+        const drained = Promise.all([batchers.route.drained(), batchers.deliver.drained()])
+        await Promise.race([drained, aborted(signal, signal)])
         redis.close()
       })()
       return stopping

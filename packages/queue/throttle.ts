@@ -1,24 +1,21 @@
 /**
  * At most one line per window for a fault that repeats thousands of times a second while Redis or
- * Postgres is away. The first is written at once; the window's end tells how many were left out.
+ * Postgres is away. The first is written at once; at the window's end, the last with how many it stands for.
  */
-export function throttle<T>(params: { windowMs: number; write: (last: T, suppressed: number) => void }): (fact: T) => void {
-  let open = false
-  let suppressed = 0
-  let last: T | undefined
+export function throttle<T>(params: { windowMs: number; write: (fact: T, suppressed: number) => void }): (fact: T) => void {
+  let window: { suppressed: number; last: T } | undefined
   return (fact) => {
-    if (open) {
-      suppressed += 1
-      last = fact
+    if (window !== undefined) {
+      window.suppressed += 1
+      window.last = fact
       return
     }
-    open = true
+    const opened = { suppressed: 0, last: fact }
+    window = opened
     params.write(fact, 0)
     setTimeout(() => {
-      open = false
-      if (suppressed > 0 && last !== undefined) params.write(last, suppressed)
-      suppressed = 0
-      last = undefined
+      window = undefined
+      if (opened.suppressed > 0) params.write(opened.last, opened.suppressed - 1)
     }, params.windowMs).unref()
   }
 }
