@@ -36,3 +36,45 @@ export const destinationSpec = z.strictObject({
 })
 export type DestinationSpec = z.output<typeof destinationSpec>
 export type DestinationInput = z.input<typeof destinationSpec>
+
+/** What of a destination must be encrypted at rest and never returned. */
+export interface DestinationSecrets {
+  auth?: string
+  signing?: string[]
+}
+
+/** Parts a destination into what may be shown and what may not; `secret` is undefined when there is none. */
+export function splitDestinationSecrets(spec: DestinationSpec): { open: Omit<DestinationSpec, 'auth' | 'signing'> & { auth: object; signing?: object }; secret: DestinationSecrets | undefined } {
+  const { auth, signing, ...rest } = spec
+  const secret: DestinationSecrets = {}
+  let openAuth: object = auth
+  if (auth.kind === 'basic') {
+    const { password, ...open } = auth
+    secret.auth = password
+    openAuth = open
+  } else if (auth.kind === 'bearer') {
+    secret.auth = auth.token
+    openAuth = { kind: auth.kind }
+  } else if (auth.kind === 'header') {
+    const { value, ...open } = auth
+    secret.auth = value
+    openAuth = open
+  }
+  if (signing) secret.signing = signing.secrets
+  return {
+    open: { ...rest, auth: openAuth, ...(signing && { signing: {} }) },
+    secret: secret.auth === undefined && secret.signing === undefined ? undefined : secret,
+  }
+}
+
+/** The inverse, to be parsed by `destinationSpec`. */
+export function joinDestinationSecrets(open: unknown, secret: unknown): unknown {
+  const spec = open as { auth?: { kind?: string }; signing?: object }
+  const secrets = (secret ?? {}) as DestinationSecrets
+  const secretName = { basic: 'password', bearer: 'token', header: 'value' }[spec.auth?.kind ?? '']
+  return {
+    ...spec,
+    ...(secretName && { auth: { ...spec.auth, [secretName]: secrets.auth } }),
+    ...(spec.signing && { signing: { secrets: secrets.signing } }),
+  }
+}

@@ -24,3 +24,6 @@ export function pairsFromRawHeaders(raw: readonly string[]): HeaderPairs {
   for (let i = 0; i + 1 < raw.length; i += 2) pairs.push([raw[i] ?? '', raw[i + 1] ?? ''])
   return pairs
 }
+
+/** Stands in a stored event for the value of a credential that verified it. Such a header is never forwarded. */
+export const redactedValue = '[redacted]'

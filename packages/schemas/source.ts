@@ -1,7 +1,7 @@
 import { z } from 'zod'
 import { durationBetween } from './duration.ts'
 import { name } from './name.ts'
-import { verificationSchema } from './verification.ts'
+import { joinVerification, splitVerification, verificationSchema } from './verification.ts'
 
 export const defaultBodyBytesMax = 1_048_576
 /** The most a source may allow itself; ingest's total buffer is bounded apart from it. */
@@ -40,3 +40,15 @@ export const sourceSpec = z.strictObject({
 })
 export type SourceSpec = z.output<typeof sourceSpec>
 export type SourceInput = z.input<typeof sourceSpec>
+
+/** Parts a source into what may be shown and the verification's secrets, which are encrypted at rest and never returned. */
+export function splitSourceSecrets(spec: SourceSpec): { open: unknown; secret: unknown } {
+  const { open, secret } = splitVerification(spec.verification)
+  return { open: { ...spec, verification: open }, secret }
+}
+
+/** The inverse, to be parsed by `sourceSpec`. */
+export function joinSourceSecrets(open: unknown, secret: unknown): unknown {
+  const spec = open as { verification?: unknown }
+  return { ...spec, verification: joinVerification(spec.verification, secret) }
+}

@@ -27,8 +27,8 @@ export interface NewEvent {
 
 export type Acceptance =
   | { kind: 'accepted' }
-  /** `differs`: the bytes are not the first one's. */
-  | { kind: 'duplicate'; firstId: EventId; differs: boolean }
+  /** `firstBodyHash` tells whether the bytes are the first one's. */
+  | { kind: 'duplicate'; firstId: EventId; firstBodyHash: Buffer }
 
 /**
  * T1: commits a batch whose keys are distinct, in one durable transaction, and says for each in order what it
@@ -61,9 +61,8 @@ export async function acceptEvents(db: Db, batch: readonly NewEvent[], routeWait
   const acceptances: Acceptance[] = batch.map(() => ({ kind: 'accepted' }))
   for (const row of rows) {
     const event = batch[row.n - 1]
-    if (!event || row.first_id === event.id) continue
-    const differs = !(row.first_body_hash && event.bodyHash && row.first_body_hash.equals(event.bodyHash))
-    acceptances[row.n - 1] = { kind: 'duplicate', firstId: row.first_id, differs }
+    if (!event || !row.first_body_hash || row.first_id === event.id) continue
+    acceptances[row.n - 1] = { kind: 'duplicate', firstId: row.first_id, firstBodyHash: row.first_body_hash }
   }
   return acceptances
 }

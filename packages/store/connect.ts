@@ -31,13 +31,14 @@ export interface StoreOptions {
 }
 
 const connectTimeoutMs = 2_500
-const durableStatementTimeoutMs = 10_000
+/** Senders hang up after 3 to 10 s: an acceptance that takes longer is answered 503. */
+const durableStatementTimeoutMs = 5_000
 const fastStatementTimeoutMs = 30_000
 const guardedStatementTimeoutMs = 5_000
 const idleInTransactionTimeoutMs = 10_000
 
 export function openStore(options: StoreOptions): Store {
-  const pool = (max: number, settings: Record<string, string | number>) => {
+  const pool = (max: number, settings: Record<string, string | number>, replyTimeoutMs?: number) => {
     const all = { ...(options.schema ? { search_path: options.schema } : {}), idle_in_transaction_session_timeout: idleInTransactionTimeoutMs, ...settings }
     const made = new pg.Pool({
       connectionString: options.connectionString,
@@ -46,6 +47,8 @@ export function openStore(options: StoreOptions): Store {
       connectionTimeoutMillis: connectTimeoutMs,
       idleTimeoutMillis: 60_000,
       keepAlive: true,
+      // A server that stopped answering, or a cut network: the query fails and its connection is thrown away.
+      ...(replyTimeoutMs && { query_timeout: replyTimeoutMs }),
       options: Object.entries(all).map(([name, value]) => `-c ${name}=${value}`).join(' '),
     })
     // Without a listener the loss of an idle connection would end the process.
@@ -54,9 +57,9 @@ export function openStore(options: StoreOptions): Store {
   }
   const max = options.connectionsMax ?? {}
   const pools = {
-    durable: pool(max.durable ?? 4, { synchronous_commit: 'on', statement_timeout: durableStatementTimeoutMs }),
-    fast: pool(max.fast ?? 6, { synchronous_commit: 'off', statement_timeout: fastStatementTimeoutMs }),
-    guarded: pool(max.guarded ?? 4, { statement_timeout: guardedStatementTimeoutMs, default_transaction_read_only: 'on' }),
+    durable: pool(max.durable ?? 4, { synchronous_commit: 'on', statement_timeout: durableStatementTimeoutMs }, durableStatementTimeoutMs),
+    fast: pool(max.fast ?? 6, { synchronous_commit: 'off', statement_timeout: fastStatementTimeoutMs }, fastStatementTimeoutMs),
+    guarded: pool(max.guarded ?? 4, { statement_timeout: guardedStatementTimeoutMs, default_transaction_read_only: 'on' }, guardedStatementTimeoutMs),
   }
   return {
     ...pools,
