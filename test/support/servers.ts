@@ -24,14 +24,15 @@ const prefix = 'tenterhook-test-'
 export async function setup(project: TestProject): Promise<() => Promise<void>> {
   await removeLeftHomes()
   const home = await mkdtemp(join(tmpdir(), `${prefix}${process.pid}-`))
-  const starting = [startPostgres({ home }), startRedis({ home, env: process.env, say: (line) => process.stdout.write(`${line}\n`) })] as const
+  const startingPostgres = startPostgres({ home })
+  const startingRedis = startRedis({ home, env: process.env, say: (line) => process.stdout.write(`${line}\n`) })
   const stopAll = async () => {
-    const started = await Promise.allSettled(starting)
-    await Promise.all(started.map((server) => server.status === 'fulfilled' && server.value.stop()))
+    const started = await Promise.allSettled([startingPostgres, startingRedis])
+    for (const server of started) if (server.status === 'fulfilled') await server.value.stop()
     await rm(home, { recursive: true, force: true })
   }
   try {
-    const [postgres, redis] = await Promise.all(starting)
+    const [postgres, redis] = await Promise.all([startingPostgres, startingRedis])
     project.provide('TEST_DATABASE_URL', postgres.url)
     project.provide('TEST_REDIS_URL', redis.url)
   } catch (error) {
@@ -44,7 +45,8 @@ export async function setup(project: TestProject): Promise<() => Promise<void>> 
 async function removeLeftHomes(): Promise<void> {
   for (const name of await readdir(tmpdir())) {
     const pid = Number.parseInt(name.slice(prefix.length), 10)
-    if (name.startsWith(prefix) && pid > 0 && !isAlive(pid)) await rm(join(tmpdir(), name), { recursive: true, force: true })
+    if (name.startsWith(prefix) && pid > 0 && !isAlive(pid))
+      await rm(join(tmpdir(), name), { recursive: true, force: true })
   }
 }
 

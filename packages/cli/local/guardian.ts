@@ -7,7 +7,7 @@ import type { Writable } from 'node:stream'
 import { invariant } from '@tenterhook/lifecycle/invariant'
 
 import { processStart } from './process-start.ts'
-import { systemCode } from './start-error.ts'
+import { systemCode } from './setup-error.ts'
 
 /**
  * Runs a program that must end when its starter ends, however that ends.
@@ -77,7 +77,15 @@ export function guard(program: Program, holds: readonly Writable[] = []): Guarde
   const stdio: ['pipe', number, number, ...Writable[]] = ['pipe', log, log, ...holds]
   const child = spawn(
     '/bin/sh',
-    ['-c', guardianScript, `tenterhook-${program.name}`, program.stopSignal.slice(3), String(Math.ceil(program.graceMs / 100)), program.command, ...program.args],
+    [
+      '-c',
+      guardianScript,
+      `tenterhook-${program.name}`,
+      program.stopSignal.slice(3),
+      String(Math.ceil(program.graceMs / 100)),
+      program.command,
+      ...program.args,
+    ],
     { cwd: program.cwd, env: program.env, detached: true, stdio, ...program.runAs },
   )
   closeSync(log)
@@ -95,7 +103,10 @@ export function guard(program: Program, holds: readonly Writable[] = []): Guarde
     })
   })
   if (pid === undefined) return { pid: 0, exited, leash, stop: () => exited }
-  writeFileSync(program.recordPath, JSON.stringify({ name: program.name, pid, start: processStart(pid), stopSignal: program.stopSignal }))
+  writeFileSync(
+    program.recordPath,
+    JSON.stringify({ name: program.name, pid, start: processStart(pid), stopSignal: program.stopSignal }),
+  )
 
   let stopping: Promise<Exit> | undefined
   const stop = async () => {

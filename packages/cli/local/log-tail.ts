@@ -1,6 +1,6 @@
 import { open } from 'node:fs/promises'
 
-import { systemCode } from './start-error.ts'
+import { systemCode } from './setup-error.ts'
 
 const tailBytesMax = 16 * 1024
 

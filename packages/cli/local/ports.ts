@@ -1,6 +1,6 @@
 import { createServer, type AddressInfo } from 'node:net'
 
-import { systemCode } from './start-error.ts'
+import { systemCode } from './setup-error.ts'
 
 const host = '127.0.0.1'
 

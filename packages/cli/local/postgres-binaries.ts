@@ -5,7 +5,7 @@ import { basename, dirname, join } from 'node:path'
 import { promisify } from 'node:util'
 
 import type { RunAs } from './guardian.ts'
-import { explainFileError, StartError, systemCode } from './start-error.ts'
+import { explainFileError, SetupError, systemCode } from './setup-error.ts'
 
 export type PostgresBinaries = { readonly initdb: string; readonly postgres: string; readonly version: string }
 
@@ -26,7 +26,10 @@ export async function findPostgresBinaries(runAs: RunAs | undefined): Promise<Po
   const copied = join(cacheDirectory, `postgres-${version}-${process.arch}`)
   await copyOnce(installed, copied)
   if (!(await canRun(copied, runAs))) {
-    throw new StartError('no_postgres_binaries', `user ${runAs.uid} can't run ${copied}/bin/postgres: is ${cacheDirectory} on a noexec file system?`)
+    throw new SetupError(
+      'no_postgres_binaries',
+      `user ${runAs.uid} can't run ${copied}/bin/postgres: is ${cacheDirectory} on a noexec file system?`,
+    )
   }
   return binariesOf(copied, version)
 }
@@ -43,20 +46,35 @@ async function installedDirectory(): Promise<string> {
     await access(join(directory, 'bin/postgres'))
     return directory
   } catch (error) {
-    throw new StartError('no_postgres_binaries', `there is no embedded Postgres for ${process.platform}-${process.arch}: set DATABASE_URL to a Postgres of yours`, { cause: error })
+    throw new SetupError(
+      'no_postgres_binaries',
+      `there is no embedded Postgres for ${process.platform}-${process.arch}: set DATABASE_URL to a Postgres of yours`,
+      { cause: error },
+    )
   }
 }
 
 async function packageVersion(directory: string): Promise<string> {
   const manifest: unknown = JSON.parse(await readFile(join(directory, '../package.json'), 'utf8'))
-  if (typeof manifest === 'object' && manifest !== null && 'version' in manifest && typeof manifest.version === 'string') return manifest.version
-  throw new StartError('no_postgres_binaries', `${directory}/../package.json has no version`)
+  if (
+    typeof manifest === 'object' &&
+    manifest !== null &&
+    'version' in manifest &&
+    typeof manifest.version === 'string'
+  )
+    return manifest.version
+  throw new SetupError('no_postgres_binaries', `${directory}/../package.json has no version`)
 }
 
 async function canRun(directory: string, runAs: RunAs): Promise<boolean> {
   try {
     // From `/`, or a current directory that the user can't enter would be the failure.
-    await promisify(execFile)(join(directory, 'bin/postgres'), ['--version'], { ...runAs, cwd: '/', env: {}, timeout: versionTimeoutMs })
+    await promisify(execFile)(join(directory, 'bin/postgres'), ['--version'], {
+      ...runAs,
+      cwd: '/',
+      env: {},
+      timeout: versionTimeoutMs,
+    })
     return true
   } catch {
     return false
@@ -69,7 +87,10 @@ async function copyOnce(from: string, to: string): Promise<void> {
     await mkdir(cacheDirectory, { recursive: true, mode: 0o755 })
     const cache = await lstat(cacheDirectory)
     if (!cache.isDirectory() || cache.uid !== 0 || (cache.mode & 0o022) !== 0) {
-      throw new StartError('permission_denied', `${cacheDirectory} must be a directory that only root can write: remove it and start again`)
+      throw new SetupError(
+        'permission_denied',
+        `${cacheDirectory} must be a directory that only root can write: remove it and start again`,
+      )
     }
     await chmod(cacheDirectory, 0o755) // a strict umask closed it
     if (await exists(to)) return
@@ -83,7 +104,11 @@ async function copyOnce(from: string, to: string): Promise<void> {
       if (systemCode(error) !== 'ENOTEMPTY' && systemCode(error) !== 'EEXIST') throw error // the other first start was quicker
     }
   } catch (error) {
-    throw explainFileError(error, cacheDirectory, 'Postgres does not run as root, and its user needs a copy there; or start Tenterhook as an ordinary user')
+    throw explainFileError(
+      error,
+      cacheDirectory,
+      'Postgres does not run as root, and its user needs a copy there; or start Tenterhook as an ordinary user',
+    )
   }
 }
 

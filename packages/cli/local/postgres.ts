@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { chmod, chown, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { chown, mkdir, readFile, rename, rm, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 
@@ -10,7 +10,7 @@ import { findPostgresBinaries, type PostgresBinaries } from './postgres-binaries
 import { isPortFree } from './ports.ts'
 import { processName } from './process-start.ts'
 import { rememberAccess, type Access } from './remembered.ts'
-import { explainFileError, StartError, systemCode } from './start-error.ts'
+import { explainFileError, lastWords, SetupError, systemCode } from './setup-error.ts'
 
 /**
  * A private Postgres in `<home>/postgres`, on a port of 127.0.0.1 that stays the same, behind a password.
@@ -23,7 +23,7 @@ export type LocalPostgres = {
   readonly url: string
   readonly version: string
   readonly program: Program
-  /** Resolves when it takes connections; throws a StartError with the log's last words when it ended or took too long. */
+  /** Resolves when it takes connections; throws a SetupError with the log's last words when it ended or took too long. */
   readonly ready: (server: Guarded) => Promise<void>
 }
 
@@ -60,17 +60,29 @@ export async function preparePostgres(home: string): Promise<LocalPostgres> {
   const directory = join(home, 'postgres')
   try {
     const runAs = await chooseUser(directory)
-    const [binaries, access] = await Promise.all([findPostgresBinaries(runAs), rememberAccess(join(home, 'postgres.json'))])
+    const [binaries, access] = await Promise.all([
+      findPostgresBinaries(runAs),
+      rememberAccess(join(home, 'postgres.json')),
+    ])
     const cluster = await clusterVersion(directory)
     if (cluster === undefined) await initCluster({ home, directory, binaries, access, runAs })
     else if (cluster !== binaries.version.split('.')[0]) {
-      throw new StartError('postgres_failed', `${directory} was made by Postgres ${cluster}, this version runs ${binaries.version}: move it away, or set DATABASE_URL`)
+      throw new SetupError(
+        'postgres_failed',
+        `${directory} was made by Postgres ${cluster}, this version runs ${binaries.version}: move it away, or set DATABASE_URL`,
+      )
     }
     await dropStaleLock(directory)
     const program: Program = {
       name: 'postgres',
       command: binaries.postgres,
-      args: ['-D', pathSeen(directory, runAs), '-p', String(access.port), ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])],
+      args: [
+        '-D',
+        pathSeen(directory, runAs),
+        '-p',
+        String(access.port),
+        ...Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`]),
+      ],
       env: serverEnv,
       cwd: directory,
       logPath: join(home, 'logs/postgres.log'),
@@ -117,7 +129,8 @@ function pathSeen(directory: string, runAs: RunAs | undefined): string {
 /** Undefined: as ourselves. Root needs another user: the one who owns the data, else `postgres`, else `nobody`. */
 async function chooseUser(directory: string): Promise<RunAs | undefined> {
   if (process.getuid?.() !== 0) return undefined
-  if (process.platform !== 'linux') throw new StartError('postgres_user', 'Postgres does not run as root: start Tenterhook as an ordinary user')
+  if (process.platform !== 'linux')
+    throw new SetupError('postgres_user', 'Postgres does not run as root: start Tenterhook as an ordinary user')
   try {
     const { uid, gid } = await stat(directory)
     if (uid !== 0) return { uid, gid }
@@ -133,7 +146,10 @@ async function chooseUser(directory: string): Promise<RunAs | undefined> {
       continue // no such user
     }
   }
-  throw new StartError('postgres_user', 'Postgres does not run as root, and this machine has no user `postgres` or `nobody`: start Tenterhook as an ordinary user')
+  throw new SetupError(
+    'postgres_user',
+    'Postgres does not run as root, and this machine has no user `postgres` or `nobody`: start Tenterhook as an ordinary user',
+  )
 }
 
 async function clusterVersion(directory: string): Promise<string | undefined> {
@@ -156,7 +172,12 @@ async function initCluster({ home, directory, binaries, access, runAs }: Cluster
   const place = pathSeen(partial, runAs)
   const run = async (command: string, args: string[], input: string) => {
     // Through `cat`, because Node's stdin is a socket, and /dev/stdin of a socket can't be opened.
-    const running = promisify(execFile)('/bin/sh', ['-c', 'cat | "$@"', 'sh', command, ...args], { cwd: partial, env: serverEnv, timeout: initTimeoutMs, ...runAs })
+    const running = promisify(execFile)('/bin/sh', ['-c', 'cat | "$@"', 'sh', command, ...args], {
+      cwd: partial,
+      env: serverEnv,
+      timeout: initTimeoutMs,
+      ...runAs,
+    })
     running.child.stdin?.on('error', () => {}) // what ended before it read its input says why on stderr
     running.child.stdin?.end(input)
     await running
@@ -164,11 +185,16 @@ async function initCluster({ home, directory, binaries, access, runAs }: Cluster
   try {
     // Without the locale and the encoding a machine with LANG unset makes a SQL_ASCII cluster, which checks no bytes.
     const locale = ['--encoding=UTF8', '--locale=C', '--no-instructions']
-    await run(binaries.initdb, ['-D', place, '-U', user, '--auth=scram-sha-256', '--pwfile=/dev/stdin', ...locale], `${access.password}\n`)
+    await run(
+      binaries.initdb,
+      ['-D', place, '-U', user, '--auth=scram-sha-256', '--pwfile=/dev/stdin', ...locale],
+      `${access.password}\n`,
+    )
     await run(binaries.postgres, ['--single', '-D', place, 'postgres'], `CREATE DATABASE ${database};\n`)
   } catch (error) {
-    const said = error instanceof Error && 'stderr' in error ? String(error.stderr).trim().split('\n').at(-1) : String(error)
-    throw new StartError('postgres_failed', `Postgres could not make its files in ${partial}: ${said}`, { cause: error })
+    throw new SetupError('postgres_failed', `Postgres could not make its files in ${partial}: ${lastWords(error)}`, {
+      cause: error,
+    })
   }
   await rename(partial, directory) // fails, rightly, on a directory that holds something else
 }
@@ -193,7 +219,7 @@ async function waitReady(server: Guarded, directory: string, logPath: string): P
     if (await Promise.race([ended, pause(pollMs)])) break
   }
   const said = (await tailLog(logPath, 5)).findLast((line) => /FATAL|ERROR|PANIC/.test(line)) ?? 'it took too long'
-  throw new StartError('postgres_failed', `Postgres did not start: ${said} (more in ${logPath})`)
+  throw new SetupError('postgres_failed', `Postgres did not start: ${said} (more in ${logPath})`)
 }
 
 async function readIfThere(path: string): Promise<string> {

@@ -3,7 +3,7 @@ import { access, constants } from 'node:fs/promises'
 import { delimiter, join } from 'node:path'
 import { promisify } from 'node:util'
 
-import { StartError } from './start-error.ts'
+import { lastWords, SetupError } from './setup-error.ts'
 
 export type RedisBinary = {
   readonly path: string
@@ -16,10 +16,12 @@ export type Environment = Readonly<Record<string, string | undefined>>
 const checkTimeoutMs = 10_000
 /** A package manager that waits for another one, then downloads a few MB. */
 const installTimeoutMs = 300_000
-const candidates: readonly RedisBinary[] = ['redis-server', 'valkey-server', 'redis-check-rdb', 'valkey-check-rdb'].map((path) => ({
-  path,
-  callAs: path.replace('check-rdb', 'server'),
-}))
+const candidates: readonly RedisBinary[] = ['redis-server', 'valkey-server', 'redis-check-rdb', 'valkey-check-rdb'].map(
+  (path) => ({
+    path,
+    callAs: path.replace('check-rdb', 'server'),
+  }),
+)
 
 type Install = {
   manager: 'apt-get' | 'dnf' | 'brew'
@@ -64,17 +66,30 @@ export async function findRedis(env: Environment): Promise<RedisBinary | undefin
 
 /**
  * The machine's Redis, installed by the system's package manager if need be and if that asks no question: as root, or
- * with a sudo that wants no password; Homebrew needs neither. Otherwise a StartError that says what to type.
+ * with a sudo that wants no password; Homebrew needs neither. Otherwise a SetupError that says what to type.
  */
-export async function provideRedis({ env, say }: { env: Environment; say: (line: string) => void }): Promise<RedisBinary> {
+export async function provideRedis({
+  env,
+  say,
+}: {
+  env: Environment
+  say: (line: string) => void
+}): Promise<RedisBinary> {
   const found = await findRedis(env)
   if (found) return found
   const install = await firstInstall(env)
   if (install === undefined) {
-    throw new StartError('no_redis', 'there is no redis-server on this machine: install Redis 6.2 or newer (or Valkey), or set REDIS_URL')
+    throw new SetupError(
+      'no_redis',
+      'there is no redis-server on this machine: install Redis 6.2 or newer (or Valkey), or set REDIS_URL',
+    )
   }
   const prefix = await privilege(install, env)
-  if (prefix === undefined) throw new StartError('no_redis', `there is no redis-server on this machine: type ${advice(install)} and start again, or set REDIS_URL`)
+  if (prefix === undefined)
+    throw new SetupError(
+      'no_redis',
+      `there is no redis-server on this machine: type ${advice(install)} and start again, or set REDIS_URL`,
+    )
   say(`there is no redis-server on this machine: installing ${install.packages} with ${install.manager}`)
   let failure: unknown
   for (const command of install.commands) {
@@ -82,7 +97,11 @@ export async function provideRedis({ env, say }: { env: Environment; say: (line:
     const installed = await findRedis(env)
     if (installed) return installed
   }
-  throw new StartError('no_redis', `${install.manager} could not install ${install.packages} (${lastWords(failure)}): type ${advice(install)} to see why, or set REDIS_URL`, { cause: failure })
+  throw new SetupError(
+    'no_redis',
+    `${install.manager} could not install ${install.packages} (${failure === undefined ? 'it says that it did' : lastWords(failure)}): type ${advice(install)} to see why, or set REDIS_URL`,
+    { cause: failure },
+  )
 }
 
 function advice({ manager, packages }: Install): string {
@@ -115,12 +134,6 @@ async function run([program = '', ...args]: string[], env: Environment): Promise
   } catch (error) {
     return error
   }
-}
-
-function lastWords(error: unknown): string {
-  if (error === undefined) return 'it says that it did'
-  const stderr = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : ''
-  return stderr.split('\n').at(-1) || (error instanceof Error ? error.message : String(error))
 }
 
 async function findProgram(name: string, env: Environment): Promise<string | undefined> {

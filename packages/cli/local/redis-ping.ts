@@ -25,7 +25,8 @@ export function pingRedis({ port, password }: { port: number; password: string }
       answer += chunk.toString('latin1')
       if (answer.includes('-LOADING')) settle({ kind: 'not_yet' })
       else if (answer.includes('+PONG')) settle({ kind: 'ready' })
-      else if (answer.startsWith('-') || answer.length > answerBytesMax) settle({ kind: 'refused', answer: answer.trim() })
+      else if (answer.startsWith('-') || answer.length > answerBytesMax)
+        settle({ kind: 'refused', answer: answer.trim() })
     })
   })
 }

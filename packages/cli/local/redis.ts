@@ -8,14 +8,14 @@ import { isPortFree } from './ports.ts'
 import { provideRedis, redisVersion, type Environment, type RedisBinary } from './redis-binary.ts'
 import { pingRedis } from './redis-ping.ts'
 import { rememberAccess, type Access } from './remembered.ts'
-import { explainFileError, StartError, systemCode } from './start-error.ts'
+import { explainFileError, SetupError, systemCode } from './setup-error.ts'
 
 /** A private Redis (or Valkey) in `<home>/redis`, on a port of 127.0.0.1 that stays the same, behind a password. */
 export type LocalRedis = {
   readonly url: string
   readonly version: string
   readonly program: Program
-  /** Resolves when it answers; throws a StartError with the log's last words when it ended or took too long. */
+  /** Resolves when it answers; throws a SetupError with the log's last words when it ended or took too long. */
   readonly ready: (server: Guarded) => Promise<void>
 }
 
@@ -35,7 +35,8 @@ export async function prepareRedis({ home, binary }: { home: string; binary: Red
     const server = join(directory, binary.callAs)
     const [access] = await Promise.all([rememberAccess(join(home, 'redis.json')), link(binary.path, server)])
     const version = await redisVersion(server)
-    if (version === undefined) throw new StartError('redis_failed', `${binary.path} can't be run: set REDIS_URL, or reinstall Redis`)
+    if (version === undefined)
+      throw new SetupError('redis_failed', `${binary.path} can't be run: set REDIS_URL, or reinstall Redis`)
     // In a file, not in arguments: those can be read by every user of the machine.
     await writeFile(join(directory, 'redis.conf'), configuration(access), { mode: 0o600 })
     const program: Program = {
@@ -64,7 +65,15 @@ export async function prepareRedis({ home, binary }: { home: string; binary: Red
  * Starts a private Redis without supervision: for tests and for commands that need one for a moment. `env` is where the
  * binary is looked for (PATH); `say` hears that it must be installed first.
  */
-export async function startRedis({ home, env, say }: { home: string; env: Environment; say: (line: string) => void }): Promise<StartedRedis> {
+export async function startRedis({
+  home,
+  env,
+  say,
+}: {
+  home: string
+  env: Environment
+  say: (line: string) => void
+}): Promise<StartedRedis> {
   await openServerDirectories(home)
   const binary = await provideRedis({ env, say })
   for (let tries = 1; ; tries += 1) {
@@ -117,7 +126,7 @@ async function waitReady(server: Guarded, access: Access, logPath: string): Prom
     if (await Promise.race([ended, pause(pollMs)])) break
   }
   const said = refusal ?? (await tailLog(logPath, 1))[0] ?? 'it took too long'
-  throw new StartError('redis_failed', `Redis did not start: ${said} (more in ${logPath})`)
+  throw new SetupError('redis_failed', `Redis did not start: ${said} (more in ${logPath})`)
 }
 
 function pause(ms: number): Promise<false> {

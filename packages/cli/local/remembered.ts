@@ -2,7 +2,7 @@ import { randomBytes } from 'node:crypto'
 import { readFile, rename, writeFile } from 'node:fs/promises'
 
 import { choosePort } from './ports.ts'
-import { systemCode } from './start-error.ts'
+import { systemCode } from './setup-error.ts'
 
 /** Where a private server listens on 127.0.0.1, and the password that keeps other users of the machine out. */
 export type Access = { readonly port: number; readonly password: string }
@@ -30,7 +30,9 @@ async function readAccess(path: string): Promise<Access | undefined> {
   try {
     const kept: unknown = JSON.parse(await readFile(path, 'utf8'))
     if (typeof kept !== 'object' || kept === null || !('port' in kept && 'password' in kept)) return undefined
-    return typeof kept.port === 'number' && typeof kept.password === 'string' ? { port: kept.port, password: kept.password } : undefined
+    return typeof kept.port === 'number' && typeof kept.password === 'string'
+      ? { port: kept.port, password: kept.password }
+      : undefined
   } catch (error) {
     if (systemCode(error) === 'ENOENT' || error instanceof SyntaxError) return undefined
     throw error
