@@ -43,7 +43,12 @@ const patient = {
  * a Redis that is away, however long, and never lets an 'error' event end the process.
  * `url` carries user, password, database and TLS (`rediss:`).
  */
-export function openRedis(params: { url: string; log: QueueLog; role: string; kind: 'fail-fast' | 'patient' }): RedisLink {
+export function openRedis(params: {
+  url: string
+  log: QueueLog
+  role: string
+  kind: 'fail-fast' | 'patient'
+}): RedisLink {
   const { log, role } = params
   const client = new Redis(params.url, params.kind === 'fail-fast' ? failFast : patient)
   let state: 'new' | 'up' | 'down' | 'closed' = 'new'

@@ -72,9 +72,13 @@ export function createFeeder(params: FeederParams): Feeder {
     // The rest of this turn of the event loop may ask for more: one call instead of many.
     await new Promise((resolve) => setImmediate(resolve))
     while (dirty.size > 0 && !outOfTime) {
-      const batch = dirty.values().take(destinationsPerFeedMax).toArray()
-      // Before the call, not after it: a request that comes while it runs must lead to another (F1).
-      for (const id of batch) dirty.delete(id)
+      const batch: string[] = []
+      for (const id of dirty) {
+        if (batch.length === destinationsPerFeedMax) break
+        batch.push(id)
+        // Before the call, not after it: a request that comes while it runs must lead to another (F1).
+        dirty.delete(id)
+      }
       await feed(batch)
     }
     running = undefined

@@ -2,7 +2,14 @@ import { aborted } from 'node:util'
 import type { JobsOptions } from 'bullmq'
 import { createBatcher, type Batcher } from './batcher.ts'
 import { openQueue, openRedis, type QueueLog } from './connection.ts'
-import { deliverJobId, routeEventsPerJobMax, routeJobId, type DeliverJob, type QueueName, type RouteJob } from './names.ts'
+import {
+  deliverJobId,
+  routeEventsPerJobMax,
+  routeJobId,
+  type DeliverJob,
+  type QueueName,
+  type RouteJob,
+} from './names.ts'
 import { throttle } from './throttle.ts'
 
 /**
@@ -39,7 +46,11 @@ const jobOptions = { attempts: 1, removeOnComplete: true, removeOnFail: true } s
 export function createProducer(params: { url: string; log: QueueLog }): Producer {
   const redis = openRedis({ url: params.url, log: params.log, role: 'producer', kind: 'fail-fast' })
   const queues = { route: openQueue(redis, 'route'), deliver: openQueue(redis, 'deliver') }
-  const counts = { added: { route: 0, deliver: 0 }, dropped: { route: 0, deliver: 0 }, failed: { route: 0, deliver: 0 } }
+  const counts = {
+    added: { route: 0, deliver: 0 },
+    dropped: { route: 0, deliver: 0 },
+    failed: { route: 0, deliver: 0 },
+  }
   let slowBatches = 0
   let stopping: Promise<void> | undefined
 
@@ -52,7 +63,10 @@ export function createProducer(params: { url: string; log: QueueLog }): Producer
    * Sends jobs in one turn of the event loop: ioredis writes them back to back, which costs no more than
    * `addBulk` and, unlike it, tells which ones failed. `ids`: what the job stands for in the counts.
    */
-  async function send<J extends object>(queue: QueueName, jobs: readonly { id: string; data: J; ids: number }[]): Promise<boolean[]> {
+  async function send<J extends object>(
+    queue: QueueName,
+    jobs: readonly { id: string; data: J; ids: number }[],
+  ): Promise<boolean[]> {
     if (!redis.up()) {
       for (const { ids } of jobs) counts.dropped[queue] += ids
       return jobs.map(() => false)
@@ -94,7 +108,15 @@ export function createProducer(params: { url: string; log: QueueLog }): Producer
     deliver: createBatcher<DeliverJob>({
       heldMax,
       batchMax: deliveriesPerBatchMax,
-      send: (jobs) => send('deliver', jobs.map(({ id, generation }) => ({ id: deliverJobId({ id, generation }), data: { id, generation }, ids: 1 }))),
+      send: (jobs) =>
+        send(
+          'deliver',
+          jobs.map(({ id, generation }) => ({
+            id: deliverJobId({ id, generation }),
+            data: { id, generation },
+            ids: 1,
+          })),
+        ),
     }),
   }
 

@@ -1,0 +1,249 @@
+import fc from 'fast-check'
+import { describe, expect, it, vi } from 'vitest'
+import type { QueueLog } from './connection.ts'
+import { createFeeder, type FeederParams, type FeedResult } from './feeder.ts'
+
+const quiet: QueueLog = { info: () => {}, warn: () => {} }
+type Feed = FeederParams['feed']
+const nothing: FeedResult = { admitted: [], skipped: [] }
+const never = () => new AbortController().signal
+const turn = () => new Promise((resolve) => setImmediate(resolve))
+
+function feeder(feed: Feed, add: (jobs: readonly object[]) => Promise<boolean> = async () => true) {
+  return createFeeder({ feed, add, log: quiet, random: () => 0.5 })
+}
+
+/** A feed whose calls are ended one by one by the test. */
+function heldFeed() {
+  const calls: { batch: readonly string[]; end: (result?: FeedResult) => void; fail: (error: Error) => void }[] = []
+  const feed = (batch: readonly string[]) =>
+    new Promise<FeedResult>((resolve, reject) => {
+      calls.push({ batch, end: (result = nothing) => resolve(result), fail: reject })
+    })
+  const call = async (n: number) => {
+    await vi.waitUntil(() => calls.length > n)
+    return calls[n] ?? expect.unreachable()
+  }
+  return { feed, calls, call }
+}
+
+describe('feeder', () => {
+  it('feeds all destinations requested in one turn in one call', async () => {
+    const { feed, call } = heldFeed()
+    const { request } = feeder(feed)
+    request(['a', 'b'])
+    request(['b', 'c'])
+    expect((await call(0)).batch).toEqual(['a', 'b', 'c'])
+  })
+
+  it('adds what was admitted, ids and generations only', async () => {
+    const add = vi.fn<(jobs: readonly object[]) => Promise<boolean>>(async () => true)
+    const { request } = feeder(
+      async () => ({ admitted: [{ id: 'd1', generation: 3, destinationId: 'a' }], skipped: [] }),
+      add,
+    )
+    request(['a'])
+    await vi.waitUntil(() => add.mock.calls.length > 0)
+    expect(add.mock.calls).toEqual([[[{ id: 'd1', generation: 3 }]]])
+  })
+
+  it('adds nothing when nothing was admitted', async () => {
+    const add = vi.fn<(jobs: readonly object[]) => Promise<boolean>>(async () => true)
+    const feed = vi.fn<Feed>(async () => nothing)
+    const { request, stop } = feeder(feed, add)
+    request(['a'])
+    await stop(never())
+    expect(feed).toHaveBeenCalledOnce()
+    expect(add).not.toHaveBeenCalled()
+  })
+
+  it('feeds a destination again when it was requested while its call was under way', async () => {
+    const { feed, call, calls } = heldFeed()
+    const { request } = feeder(feed)
+    request(['a'])
+    const first = await call(0)
+    request(['a'])
+    request(['a'])
+    first.end()
+    const second = await call(1)
+    expect(second.batch).toEqual(['a'])
+    second.end()
+    await turn()
+    await turn()
+    expect(calls).toHaveLength(2)
+  })
+
+  it('never has two calls under way', async () => {
+    const { feed, call, calls } = heldFeed()
+    const { request } = feeder(feed)
+    request(['a'])
+    const first = await call(0)
+    request(['b'])
+    await turn()
+    await turn()
+    expect(calls).toHaveLength(1)
+    first.end()
+    expect((await call(1)).batch).toEqual(['b'])
+  })
+
+  it('bounds a call to 64 destinations and feeds the rest in the next', async () => {
+    const { feed, call } = heldFeed()
+    const { request } = feeder(feed)
+    request(Array.from({ length: 100 }, (_, i) => `dst${i}`))
+    const first = await call(0)
+    expect(first.batch).toHaveLength(64)
+    first.end()
+    expect((await call(1)).batch).toHaveLength(36)
+  })
+
+  it('tries a skipped destination again until its lock is free', async () => {
+    let locked = 3
+    const feed = vi.fn<Feed>(async (batch) => ({ admitted: [], skipped: locked-- > 0 ? batch : [] }))
+    const { request, dropped } = feeder(feed)
+    request(['a'])
+    await vi.waitUntil(() => feed.mock.calls.length === 4)
+    expect(dropped()).toBe(0)
+  })
+
+  it('leaves a destination that stays locked to the sweeper after seven calls', async () => {
+    const feed = vi.fn<Feed>(async (batch) => ({ admitted: [], skipped: batch }))
+    const { request, dropped } = feeder(feed)
+    request(['a'])
+    await vi.waitUntil(() => dropped() === 1)
+    expect(feed).toHaveBeenCalledTimes(7)
+  })
+
+  it('counts the tries of a locked destination from its last request', async () => {
+    let calls = 0
+    const { request, dropped } = feeder(async (batch) => {
+      calls += 1
+      if (calls === 5) request(['a'])
+      return { admitted: [], skipped: batch }
+    })
+    request(['a'])
+    await vi.waitUntil(() => dropped() === 1)
+    expect(calls).toBeGreaterThanOrEqual(5 + 7)
+  })
+
+  it('does not hold up other destinations while one is locked', async () => {
+    const { feed, call } = heldFeed()
+    const { request } = feeder(feed)
+    request(['a', 'b'])
+    ;(await call(0)).end({ admitted: [], skipped: ['a'] })
+    request(['c'])
+    expect((await call(1)).batch).toContain('c')
+  })
+
+  it('leaves the destinations of a failed call to the sweeper, says so, and goes on', async () => {
+    const warn = vi.fn<QueueLog['warn']>()
+    const fault = new Error('connection lost')
+    const feed = vi.fn<Feed>().mockRejectedValueOnce(fault).mockResolvedValue(nothing)
+    const { request, dropped } = createFeeder({
+      feed,
+      add: async () => true,
+      log: { info: () => {}, warn },
+      random: () => 0,
+    })
+    request(['a', 'b'])
+    await vi.waitUntil(() => dropped() === 2)
+    expect(warn).toHaveBeenCalledExactlyOnceWith({ event: 'feeder.failed', error: fault, suppressed: 0 })
+    request(['c'])
+    await vi.waitUntil(() => feed.mock.calls.length === 2)
+    expect(feed).toHaveBeenLastCalledWith(['c'])
+  })
+
+  it('holds at most 20,000 destinations and counts the rest', async () => {
+    const { feed, call } = heldFeed()
+    const { request, dropped } = feeder(feed)
+    request(['first'])
+    await call(0)
+    request(Array.from({ length: 20_005 }, (_, i) => `dst${i}`))
+    expect(dropped()).toBe(5)
+    request(['dst0'])
+    expect(dropped()).toBe(5)
+  })
+
+  it('feeds what was requested before it stops, and nothing after', async () => {
+    const { feed, call, calls } = heldFeed()
+    const { request, stop } = feeder(feed)
+    request(['a'])
+    const first = await call(0)
+    request(['b'])
+    const stopped = stop(never())
+    request(['c'])
+    first.end()
+    const second = await call(1)
+    expect(second.batch).toEqual(['b'])
+    second.end()
+    await stopped
+    expect(calls).toHaveLength(2)
+  })
+
+  it('stops without waiting for a call that hangs once its time is up', async () => {
+    const { feed, call, calls } = heldFeed()
+    const { request, stop } = feeder(feed)
+    request(['a'])
+    const first = await call(0)
+    request(['b'])
+    await stop(AbortSignal.timeout(5))
+    first.end()
+    await turn()
+    await turn()
+    expect(calls).toHaveLength(1)
+  })
+
+  it('loses no wake-up: every request is followed by a call that began after it, locks and failures apart', async () => {
+    const step = fc.oneof(
+      fc.record({
+        kind: fc.constant('request' as const),
+        ids: fc.array(fc.constantFrom('a', 'b', 'c', 'd'), { minLength: 1, maxLength: 3 }),
+      }),
+      fc.record({
+        kind: fc.constant('end' as const),
+        skip: fc.array(fc.constantFrom('a', 'b', 'c', 'd'), { maxLength: 2 }),
+      }),
+      fc.record({ kind: fc.constant('turn' as const) }),
+    )
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+        let clock = 0
+        const requestedAt = new Map<string, number>()
+        const fedAt = new Map<string, number>()
+        let end: ((skip: readonly string[]) => void) | undefined
+        let callsAtOnce = 0
+        let free = false
+        const { request, dropped } = feeder((batch) => {
+          callsAtOnce += 1
+          expect(callsAtOnce).toBe(1)
+          expect(new Set(batch).size).toBe(batch.length)
+          clock += 1
+          const began = clock
+          return new Promise((resolve) => {
+            end = (skip) => {
+              end = undefined
+              callsAtOnce -= 1
+              const skipped = batch.filter((id) => skip.includes(id))
+              for (const id of batch) if (!skipped.includes(id)) fedAt.set(id, began)
+              resolve({ admitted: [], skipped })
+            }
+            if (free) end([])
+          })
+        })
+        for (const each of steps) {
+          if (each.kind === 'request') {
+            clock += 1
+            for (const id of each.ids) requestedAt.set(id, clock)
+            request(each.ids)
+          } else if (each.kind === 'end') end?.(each.skip)
+          else await turn()
+        }
+        free = true
+        end?.([])
+        const owed = () => [...requestedAt].filter(([id, at]) => (fedAt.get(id) ?? 0) <= at)
+        await vi.waitUntil(() => owed().length === 0 || dropped() > 0, { interval: 1 })
+        expect(dropped()).toBe(0)
+      }),
+      { numRuns: 200 },
+    )
+  })
+})
