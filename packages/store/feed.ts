@@ -7,6 +7,9 @@ export interface Admitted {
   destinationId: DestinationId
 }
 
+/** When the sweep leases an admitted delivery that no job brought: well past the queue's usual latency, or every backlog is swept twice. */
+export const queueWaitMs = 10_000
+
 /** How many deliveries of a deleted destination one call ends. */
 const deletedMax = 1_000
 

@@ -1,0 +1,93 @@
+import { clockSync } from '@tenterhook/lifecycle/clock-sync'
+import { systemClock } from '@tenterhook/lifecycle/clock'
+import { describeEnvironment, type Environment } from '@tenterhook/lifecycle/environment'
+import type { ServiceSettings } from '@tenterhook/lifecycle/service'
+import { tracingSettings } from '@tenterhook/lifecycle/service-variables'
+import { createConsumer } from '@tenterhook/queue/consumer'
+import { createFeeder } from '@tenterhook/queue/feeder'
+import { createProducer } from '@tenterhook/queue/producer'
+import type { DestinationId, EventId } from '@tenterhook/schemas/ids'
+import type { Probe } from '@tenterhook/schemas/probe'
+import { claimEvents } from '@tenterhook/store/claim'
+import { readClock } from '@tenterhook/store/clock'
+import { readConfig } from '@tenterhook/store/config'
+import { openStore } from '@tenterhook/store/connect'
+import { checkStore } from '@tenterhook/store/durability'
+import { feed, queueWaitMs } from '@tenterhook/store/feed'
+import { routeEvents as commitRouting } from '@tenterhook/store/route'
+import { createLogger } from '@tenterhook/telemetry/log'
+import { createMetrics } from '@tenterhook/telemetry/metrics'
+import { createTracing } from '@tenterhook/telemetry/trace'
+import type { routerVariables } from './config.ts'
+import { routeEvents, type RouteDeps } from './route.ts'
+import { createRulebooks } from './rulebook.ts'
+import { routerSweeps } from './sweep.ts'
+
+/** The router, wired: what main.ts runs, and what a test's own entry runs with a probe that kills. */
+export async function routerService(environment: Environment<typeof routerVariables>, probe: Probe): Promise<ServiceSettings & { settings: Record<string, unknown> }> {
+  const log = createLogger({ service: 'router', level: environment.LOG_LEVEL })
+  const metrics = createMetrics({ service: 'router' })
+  const clock = systemClock()
+  const tracing = await createTracing({ service: 'router', ...tracingSettings(environment), log, clock })
+  const keys = environment.TENTERHOOK_ENCRYPTION_KEYS
+  const store = openStore({
+    connectionString: environment.DATABASE_URL,
+    applicationName: 'tenterhook-router',
+    connectionsMax: { durable: 1, fast: 8, guarded: 1 },
+    onConnectionError: (error) => log.warn({ event: 'postgres.connection_lost', error: error.message }),
+  })
+  const producer = createProducer({ url: environment.REDIS_URL, log })
+  const feeder = createFeeder({
+    feed: (ids) => feed(store.fast, ids as DestinationId[], producer.healthy() ? queueWaitMs : 0),
+    add: producer.addDeliveries,
+    log,
+    random: Math.random,
+  })
+  const deps: RouteDeps = {
+    rulebooks: createRulebooks(() => readConfig(store.fast, keys)),
+    commit: (version, batch) => commitRouting(store.fast, version, batch),
+    feed: feeder.request,
+    tracing,
+    log,
+    metrics,
+    monotonicMs: clock.monotonicMs,
+    probe,
+  }
+  const consumer = createConsumer({
+    url: environment.REDIS_URL,
+    queue: 'route',
+    concurrency: environment.TENTERHOOK_ROUTER_CONCURRENCY,
+    handle: async (job) => routeEvents(await claimEvents(store.fast, job.eventIds as EventId[]), deps),
+    log,
+  })
+
+  return {
+    name: 'router',
+    log,
+    settings: describeEnvironment(environment),
+    draining: new AbortController(),
+    drainDelayMs: environment.TENTERHOOK_DRAIN_DELAY,
+    graceMs: environment.TENTERHOOK_GRACE,
+    ops: {
+      host: environment.HOST,
+      port: environment.TENTERHOOK_OPS_PORT,
+      metrics: metrics.registry,
+      checks: { postgres: () => readClock(store.guarded).then(() => undefined) },
+    },
+    components: [
+      { name: 'telemetry', start: async () => {}, stop: () => tracing.shutdown() },
+      {
+        name: 'store',
+        start: async () => {
+          await checkStore(store, keys, environment.TENTERHOOK_ALLOW_UNSAFE_POSTGRES)
+        },
+        stop: () => store.close(),
+      },
+      clockSync({ clock, readPostgresMs: () => readClock(store.fast), log, onOffset: (ms) => metrics.clockOffset.set(ms / 1_000) }),
+      { name: 'queue', start: async () => {}, stop: (signal) => producer.stop(signal) },
+      { name: 'feeder', start: async () => {}, stop: (signal) => feeder.stop(signal) },
+      ...routerSweeps({ store, deps, nowMs: clock.nowMs, random: Math.random, log, metrics }),
+      consumer,
+    ],
+  }
+}

@@ -1,0 +1,78 @@
+import type { Component } from '@tenterhook/lifecycle/component'
+import { loop } from '@tenterhook/lifecycle/loop'
+import type { DestinationId } from '@tenterhook/schemas/ids'
+import { claimDueEvents, endUnroutable } from '@tenterhook/store/claim'
+import type { Store } from '@tenterhook/store/connect'
+import { trimDedupe } from '@tenterhook/store/duplicates'
+import { dueDestinations } from '@tenterhook/store/feed'
+import { ensurePartitions } from '@tenterhook/store/partitions'
+import { trimRejections } from '@tenterhook/store/rejections'
+import { oldestDueAge, oldestSnapshotAge } from '@tenterhook/store/sweep'
+import type { Log } from '@tenterhook/telemetry/log'
+import type { Metrics } from '@tenterhook/telemetry/metrics'
+import { reportUnroutable, routeEvents, type RouteDeps } from './route.ts'
+
+const sweepEveryMs = 1_000
+const eventsPerSweep = 200
+const destinationsPerSweep = 1_000
+/** When a swept event that was claimed and not routed is swept again: times its tries. */
+const sweptRouteWaitMs = 5_000
+const measureEveryMs = 5_000
+const housekeepEveryMs = 60_000
+const dedupeRowsPerRound = 10_000
+/** Rejections kept: the newest. */
+const rejectionsMax = 100_000
+
+/** The loops that make the router's work independent of Redis, and that keep the tables in shape. */
+export function routerSweeps({ store, deps, nowMs, random, log, metrics }: { store: Store; deps: RouteDeps; nowMs: () => number; random: () => number; log: Log; metrics: Metrics }): Component[] {
+  return [
+    loop({
+      name: 'event sweep',
+      everyMs: sweepEveryMs,
+      random,
+      log,
+      work: async () => {
+        reportUnroutable(await endUnroutable(store.fast, eventsPerSweep), deps)
+        const events = await claimDueEvents(store.fast, eventsPerSweep, sweptRouteWaitMs)
+        if (events.length > 0) metrics.sweptRows.inc({ kind: 'event' }, events.length)
+        await routeEvents(events, deps)
+        return events.length > 0 ? 'more' : 'idle'
+      },
+    }),
+    loop({
+      name: 'feed sweep',
+      everyMs: sweepEveryMs,
+      random,
+      log,
+      work: async () => {
+        const due: DestinationId[] = await dueDestinations(store.fast, destinationsPerSweep)
+        deps.feed(due)
+        return 'idle'
+      },
+    }),
+    loop({
+      name: 'measuring',
+      everyMs: measureEveryMs,
+      random,
+      log,
+      work: async () => {
+        metrics.oldestDueAge.set((await oldestDueAge(store.guarded)) / 1_000)
+        metrics.oldestSnapshotAge.set((await oldestSnapshotAge(store.guarded)) / 1_000)
+        return 'idle'
+      },
+    }),
+    loop({
+      name: 'housekeeping',
+      everyMs: housekeepEveryMs,
+      random,
+      log,
+      work: async () => {
+        const made = await ensurePartitions(store.durable, nowMs())
+        if (made.length > 0) log.info({ event: 'partitions.made', partitions: made })
+        await trimRejections(store.fast, rejectionsMax)
+        const trimmed = await trimDedupe(store.fast, dedupeRowsPerRound)
+        return trimmed === dedupeRowsPerRound ? 'more' : 'idle'
+      },
+    }),
+  ]
+}
