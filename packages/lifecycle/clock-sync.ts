@@ -33,7 +33,11 @@ export function clockSync({
     clock.setOffset(offsetMs)
     onOffset(offsetMs)
     const skewed = Math.abs(offsetMs) > skewAlertMs
-    if (skewed && !alerted) log.warn({ event: 'clock.skewed', offsetMs: Math.round(offsetMs) }, "this machine's clock is far from Postgres's; times are corrected by the difference")
+    if (skewed && !alerted)
+      log.warn(
+        { event: 'clock.skewed', offsetMs: Math.round(offsetMs) },
+        "this machine's clock is far from Postgres's; times are corrected by the difference",
+      )
     alerted = skewed
   }
 

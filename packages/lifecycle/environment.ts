@@ -1,4 +1,4 @@
-import { z } from 'zod'
+import type { z } from 'zod'
 
 /** Variables by name, each with the zod schema that reads its text. */
 export type EnvironmentShape = Readonly<Record<string, z.ZodType>>
@@ -76,5 +76,7 @@ function hasId(value: unknown): value is { id: string } {
 
 /** A URL without its password and query, which may carry one too; also when it is too broken to parse. */
 function withoutCredentials(value: string): string {
-  return value.replace(/^((?:[a-z][a-z\d+.-]*:\/\/)?[^:@/?#]*):.*@/i, `$1:${redacted}@`).replace(/^([a-z][a-z\d+.-]*:\/\/[^?]*)\?.*$/i, `$1?${redacted}`)
+  return value
+    .replace(/^((?:[a-z][a-z\d+.-]*:\/\/)?[^:@/?#]*):.*@/i, `$1:${redacted}@`)
+    .replace(/^([a-z][a-z\d+.-]*:\/\/[^?]*)\?.*$/i, `$1?${redacted}`)
 }

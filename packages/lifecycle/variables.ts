@@ -63,7 +63,9 @@ export const host = variable('an IP address or host name to listen on', (text) =
 )
 
 function url(expected: string, protocols: readonly string[]) {
-  return variable(expected, (text) => (URL.canParse(text) && protocols.includes(new URL(text).protocol) ? text : undefined))
+  return variable(expected, (text) =>
+    URL.canParse(text) && protocols.includes(new URL(text).protocol) ? text : undefined,
+  )
 }
 
 export const databaseUrl = url('a URL such as postgres://user:password@host:5432/name', ['postgres:', 'postgresql:'])

@@ -67,7 +67,11 @@ export function describeError(error: Error, causesLeft = causesMax): Record<stri
     stack: error.stack,
     ...(error.cause instanceof Error && causesLeft > 0 ? { cause: describeError(error.cause, causesLeft - 1) } : {}),
     ...(error instanceof AggregateError && causesLeft > 0
-      ? { errors: error.errors.slice(0, causesMax).map((each: unknown) => (each instanceof Error ? each.message : String(each))) }
+      ? {
+          errors: error.errors
+            .slice(0, causesMax)
+            .map((each: unknown) => (each instanceof Error ? each.message : String(each))),
+        }
       : {}),
   }
 }

@@ -2,7 +2,12 @@ import { ROOT_CONTEXT, SpanKind as OtelKind, SpanStatusCode, trace, TraceFlags }
 import type { Attributes, Context, Span as OtelSpan, SpanContext } from '@opentelemetry/api'
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-proto'
 import { defaultResource, detectResources, envDetector, resourceFromAttributes } from '@opentelemetry/resources'
-import { BatchSpanProcessor, SamplingDecision, TraceIdRatioBasedSampler, TracerProvider } from '@opentelemetry/sdk-trace'
+import {
+  BatchSpanProcessor,
+  SamplingDecision,
+  TraceIdRatioBasedSampler,
+  TracerProvider,
+} from '@opentelemetry/sdk-trace'
 import type { Sampler, SpanExporter } from '@opentelemetry/sdk-trace'
 import type { Log } from './log.ts'
 import type { Span, SpanAttributes, SpanKind, Tracing } from './trace.ts'
