@@ -25,20 +25,20 @@ export const hexSchemes = ['adyen-banking'] as const
 export const base64Schemes = ['ms-teams-outgoing'] as const
 export const ed25519Schemes = ['discord', 'telnyx'] as const
 export const p256Schemes = ['sendgrid'] as const
-export const headerTokenSchemes = ['gitlab', 'telegram', 'flutterwave', 'bearer'] as const
-export const basicSchemes = ['basic', 'postmark'] as const
-export const querySchemes = ['query', 'mailchimp', 'activecampaign'] as const
-const otherSchemes = ['meta', 'okta', 'api-key', 'hmac', 'ed25519', 'none'] as const
+export const headerTokenSchemes = ['gitlab', 'telegram', 'flutterwave'] as const
+export const querySchemes = ['mailchimp', 'activecampaign'] as const
+const otherSchemes = ['meta', 'okta', 'postmark', 'basic', 'bearer', 'api-key', 'query', 'hmac', 'ed25519', 'none'] as const
 
 /** Every scheme's name, in the order of the alphabet. */
 export const schemes = [
   ...textSchemes, ...datedTextSchemes, ...standardSchemes, ...hexSchemes, ...base64Schemes, ...ed25519Schemes, ...p256Schemes,
-  ...headerTokenSchemes, ...basicSchemes, ...querySchemes, ...otherSchemes,
+  ...headerTokenSchemes, ...querySchemes, ...otherSchemes,
 ].toSorted()
 export type Scheme = (typeof schemes)[number]
 
 const headerName = z.string().regex(/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,200}$/, 'expected an HTTP header name')
-const parameterName = z.string().regex(/^[A-Za-z0-9._~-]{1,200}$/, 'expected a query parameter name of letters, digits and . _ ~ -')
+/** The query parameter of the registered URL that holds the secret. */
+const parameter = z.string().regex(/^[A-Za-z0-9._~-]{1,200}$/, 'expected a query parameter name of letters, digits and . _ ~ -').default('secret')
 const tolerance = durationBetween('1s', '24h')
 const secretText = z.string().min(1, 'expected a secret that is not empty').max(secretCharsMax)
 
@@ -49,6 +49,7 @@ const published = (form: PublicKeyForm, expected: string) =>
 
 const ed25519Key = published('ed25519', 'the sender’s ed25519 public key: 32 bytes in hex or base64, whpk_<base64>, or PEM; not one of small order')
 const headerToken = secretText.regex(/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/, 'expected printable ASCII: a header carries nothing else reliably')
+const userAndPassword = secretText.regex(/^[^:]+:/, 'expected user:password')
 
 /** `secret: x` is short for `secrets: [x]`; exactly one of the two is given (checked below, with the path that was written). */
 const secretsOf = <T extends z.ZodType<string>>(one: T) => ({ secret: one.optional(), secrets: z.array(one).min(1, 'expected at least one secret').max(secretsMax, `expected at most ${secretsMax} secrets`).optional() })
@@ -130,11 +131,14 @@ const written = z.discriminatedUnion('scheme', [
   z.strictObject({ scheme: z.enum(p256Schemes), ...secretsOf(published('p256', 'the sender’s P-256 public key: base64 of its SPKI DER, or PEM')), ...dated }),
   /** `verifyToken` is what the provider repeats when it checks the URL; a secret of its own. */
   z.strictObject({ scheme: z.literal('meta'), ...text, verifyToken: secretText.optional() }),
-  z.strictObject({ scheme: z.enum(headerTokenSchemes), ...secretsOf(headerToken), ...selectors }),
+  z.strictObject({ scheme: z.enum(headerTokenSchemes), ...secretsOf(headerToken) }),
   z.strictObject({ scheme: z.literal('okta'), ...secretsOf(headerToken), header: headerName.default('Authorization') }),
+  z.strictObject({ scheme: z.literal('postmark'), ...secretsOf(userAndPassword) }),
+  z.strictObject({ scheme: z.enum(querySchemes), ...text, parameter }),
+  z.strictObject({ scheme: z.literal('basic'), ...secretsOf(userAndPassword), ...selectors }),
+  z.strictObject({ scheme: z.literal('bearer'), ...secretsOf(headerToken), ...selectors }),
   z.strictObject({ scheme: z.literal('api-key'), ...secretsOf(headerToken), header: headerName.default('X-API-Key'), ...selectors }),
-  z.strictObject({ scheme: z.enum(basicSchemes), ...secretsOf(secretText.regex(/^[^:]+:/, 'expected user:password')), ...selectors }),
-  z.strictObject({ scheme: z.enum(querySchemes), ...text, parameter: parameterName.default('secret'), ...selectors }),
+  z.strictObject({ scheme: z.literal('query'), ...text, parameter, ...selectors }),
   z
     .strictObject({
       scheme: z.literal('hmac'),
