@@ -29,7 +29,10 @@ export function inTurn(first: Behaviour, ...rest: Behaviour[]): Behaviour {
 }
 
 /** Fails the given number of times, then does as told. */
-export function failing(times: number, { status = 500, then = answer() }: { status?: number; then?: Behaviour } = {}): Behaviour {
+export function failing(
+  times: number,
+  { status = 500, then = answer() }: { status?: number; then?: Behaviour } = {},
+): Behaviour {
   const failure = answer({ status })
   let left = times
   return (request, response) => (left-- > 0 ? failure(request, response) : then(request, response))

@@ -34,7 +34,10 @@ describe('until', () => {
   it('says what was thrown last, and keeps it as the cause', async () => {
     const fault = new Error('no such table')
     const waiting = until(() => Promise.reject<boolean>(fault), { what: 'the table', timeoutMs: 30, everyMs: 5 })
-    await expect(waiting).rejects.toMatchObject({ message: 'waited 30 ms for the table; last it threw: no such table', cause: fault })
+    await expect(waiting).rejects.toMatchObject({
+      message: 'waited 30 ms for the table; last it threw: no such table',
+      cause: fault,
+    })
   })
 
   it('ends although the condition never settles', async () => {
@@ -44,7 +47,11 @@ describe('until', () => {
 
   it('shows the last value that was seen when a later look hangs', async () => {
     let asked = 0
-    const waiting = until(() => (++asked === 1 ? null : new Promise<null>(() => {})), { what: 'a row', timeoutMs: 50, everyMs: 5 })
+    const waiting = until(() => (++asked === 1 ? null : new Promise<null>(() => {})), {
+      what: 'a row',
+      timeoutMs: 50,
+      everyMs: 5,
+    })
     await expect(waiting).rejects.toThrow('last value: null')
   })
 })

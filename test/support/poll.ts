@@ -54,7 +54,8 @@ function isTruthy<T>(value: T): value is Exclude<T, false | 0 | '' | null | unde
 
 function describe<T>(seen: Seen<T>): string {
   if (seen.kind === 'unsettled') return 'the condition never gave an answer'
-  if (seen.kind === 'error') return `last it threw: ${seen.error instanceof Error ? seen.error.message : inspect(seen.error)}`
+  if (seen.kind === 'error')
+    return `last it threw: ${seen.error instanceof Error ? seen.error.message : inspect(seen.error)}`
   return `last value: ${inspect(seen.value, { depth: 6, breakLength: 120, maxStringLength: 2_000, maxArrayLength: 50 })}`
 }
 

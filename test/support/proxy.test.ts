@@ -48,7 +48,14 @@ afterEach(() => {
   server.close()
 })
 
-type Client = { socket: Socket; seen: string; ended: boolean; error: string | undefined; closed: boolean; ask(line: string): Promise<void> }
+type Client = {
+  socket: Socket
+  seen: string
+  ended: boolean
+  error: string | undefined
+  closed: boolean
+  ask(line: string): Promise<void>
+}
 
 async function newClient(): Promise<Client> {
   const socket = connect({ port: proxy.port, host: proxy.host, allowHalfOpen: true })
@@ -142,7 +149,9 @@ describe('blackhole', () => {
     await quiet()
     expect([asked, client.closed, second.closed]).toEqual([['before'], false, false])
     await proxy.heal()
-    await until(() => client.seen === 'did before\ndid during\n' && second.seen === 'did new\n', { what: 'the held bytes' })
+    await until(() => client.seen === 'did before\ndid during\n' && second.seen === 'did new\n', {
+      what: 'the held bytes',
+    })
   })
 
   it('hides from the server that its client has gone', async () => {
@@ -197,7 +206,12 @@ describe('cutAfter', () => {
     const cut = proxy.cutAfter('COMMIT')
     client.socket.write('COMMIT\n')
     await until(() => client.closed, { what: 'the cut' })
-    expect([asked, client.seen, client.error, cut.count()]).toEqual([['BEGIN', 'COMMIT'], 'did BEGIN\n', 'ECONNRESET', 1])
+    expect([asked, client.seen, client.error, cut.count()]).toEqual([
+      ['BEGIN', 'COMMIT'],
+      'did BEGIN\n',
+      'ECONNRESET',
+      1,
+    ])
   })
 
   it('finds a pattern that lies across two chunks, and not the half of one', async () => {

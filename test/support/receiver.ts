@@ -122,7 +122,10 @@ export async function startReceiver(options: ReceiverOptions = {}): Promise<Rece
     url: `http://127.0.0.1:${address.port}`,
     port: address.port,
     received(path) {
-      if (total > records.length) throw new Error(`${total} requests came, only ${records.length} are kept: raise requestsMax, or clear() in between`)
+      if (total > records.length)
+        throw new Error(
+          `${total} requests came, only ${records.length} are kept: raise requestsMax, or clear() in between`,
+        )
       return path === undefined ? [...records] : records.filter((record) => record.path === path)
     },
     count: (path) => (path === undefined ? total : (counts.get(path) ?? 0)),

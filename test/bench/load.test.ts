@@ -1,0 +1,159 @@
+import { createHmac } from 'node:crypto'
+import { request } from 'undici'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { answer, delayed } from '../support/behaviours.ts'
+import { startReceiver } from '../support/receiver.ts'
+import type { Receiver } from '../support/receiver.ts'
+import { nowUs } from './clock.ts'
+import type { GeneratorReport, Pace, Plan } from './generator.ts'
+import { runPhase } from './phase.ts'
+import type { RelayQuestion } from './relay.ts'
+import type { SinkQuestion, SinkReport } from './sink.ts'
+import { stampedBody } from './stamp.ts'
+import { startWorker } from './worker.ts'
+import type { Worker } from './worker.ts'
+
+let sink: Worker<SinkQuestion, SinkReport>
+let generator: Worker<Plan, GeneratorReport>
+let relay: Worker<RelayQuestion, { url: string }>
+let target: Receiver
+
+beforeEach(async () => {
+  sink = startWorker('./sink.ts')
+  generator = startWorker('./generator.ts')
+  relay = startWorker('./relay.ts')
+  target = await startReceiver()
+})
+
+afterEach(async () => {
+  await Promise.all([sink.stop(), generator.stop(), relay.stop(), target.stop()])
+})
+
+const second = 1_000_000
+
+function plan(pace: Pace, { url = `${target.url}/in/bench`, warmupSeconds = 0, seconds = 1 } = {}): Plan {
+  const startUs = nowUs() + 100_000
+  const fromUs = startUs + warmupSeconds * second
+  return {
+    run: 7,
+    target: { url, secret: 'It is a secret' },
+    pace,
+    startUs,
+    window: { fromUs, toUs: fromUs + seconds * second },
+  }
+}
+
+describe('the generator', () => {
+  it('holds its rate and signs as GitHub does, each delivery under an id of its own', async () => {
+    const report = await generator.ask(plan({ kind: 'fixed', perSecond: 200 }))
+    expect(report).toMatchObject({ accepted: 200, outcomes: { 200: 200 }, skipped: 0 })
+    const received = target.received('/in/bench')
+    const headers = received.map((one) => new Map(one.headers.map(([name, value]) => [name.toLowerCase(), value])))
+    expect(new Set(headers.map((one) => one.get('x-github-delivery'))).size).toBe(200)
+    const [first] = received
+    const signature = createHmac('sha256', 'It is a secret')
+      .update(first?.body ?? '')
+      .digest('hex')
+    expect(headers[0]?.get('x-hub-signature-256')).toBe(`sha256=${signature}`)
+  })
+
+  it('charges a stall to every request that it held up, and sends none the fewer', async () => {
+    // A closed loop would send one request a connection in this second and find one slow answer each.
+    target.on('*', delayed(400))
+    const report = await generator.ask(plan({ kind: 'fixed', perSecond: 500 }))
+    expect(report.accepted).toBe(500)
+    // 64 connections × 2.5 answers a second are less than 500: what waits for a connection waits on the clock.
+    expect(report.accept?.p50).toBeGreaterThan(700)
+  })
+
+  it('counts answers by status, in the window only, and only 2xx as accepted', async () => {
+    target.on('*', answer({ status: 503 }))
+    const refused = await generator.ask(plan({ kind: 'fixed', perSecond: 100 }, { warmupSeconds: 0.5, seconds: 0.5 }))
+    expect(refused).toMatchObject({ accepted: 0, acceptedInWindow: 0, outcomes: { 503: 50 } })
+    expect(target.count()).toBe(100)
+    await target.stop()
+    const unreachable = await generator.ask(plan({ kind: 'fixed', perSecond: 100 }, { seconds: 0.5 }))
+    expect(unreachable).toMatchObject({ accepted: 0, outcomes: { ECONNREFUSED: 50 } })
+  })
+
+  it('keeps step: sends no more than may be under way when nothing is delivered', async () => {
+    const { url: sinkUrl } = await sink.ask({ kind: 'report' })
+    const report = await generator.ask(
+      plan({ kind: 'full', inFlight: 8, keepStep: { sinkUrl, fanOut: 2, undeliveredMax: 100 } }, { seconds: 0.5 }),
+    )
+    expect(report.accepted).toBe(50)
+  })
+
+  it('does not wait for the delivery of what was never accepted', async () => {
+    const { url: sinkUrl } = await sink.ask({ kind: 'report' })
+    target.on('*', answer({ status: 500 }))
+    const report = await generator.ask(
+      plan({ kind: 'full', inFlight: 8, keepStep: { sinkUrl, fanOut: 1, undeliveredMax: 20 } }, { seconds: 0.5 }),
+    )
+    expect(report.outcomes['500']).toBeGreaterThan(100)
+  })
+})
+
+describe('the sink', () => {
+  it('counts an event once a path, tells repeats and strays apart, and knows what came inside the window', async () => {
+    const { url } = await sink.ask({ kind: 'report' })
+    const now = nowUs()
+    await sink.ask({ kind: 'begin', run: 7, window: { fromUs: now - second, toUs: now + 60 * second } })
+    const post = async (path: string, run: number, number: number, intendedUs = nowUs() - 5_000) =>
+      (await request(`${url}${path}`, { method: 'POST', body: stampedBody({ run, number, intendedUs }) })).body.dump()
+    await post('/0', 7, 1)
+    await post('/1', 7, 1)
+    await post('/1', 7, 1)
+    await post('/0', 7, 2, now - 10 * second) // meant for before the window
+    await post('/0', 6, 3)
+    await post('/99', 7, 4)
+    const report = await sink.ask({ kind: 'report' })
+    expect(report).toMatchObject({ arrived: 3, arrivedInWindow: 3, arrivedByWindowEnd: 3, repeats: 1, strays: 2 })
+    expect(report.endToEnd).toMatchObject({ count: 2 })
+    expect(report.endToEnd?.p50).toBeGreaterThanOrEqual(5)
+    expect(await (await request(url)).body.text()).toBe('3')
+    const after = await sink.ask({ kind: 'begin', run: 8, window: { fromUs: now - 2 * second, toUs: now - second } })
+    expect(after).toMatchObject({ arrived: 0, repeats: 0, strays: 0, endToEnd: null })
+    await post('/0', 8, 1)
+    expect(await sink.ask({ kind: 'report' })).toMatchObject({ arrived: 1, arrivedInWindow: 0, arrivedByWindowEnd: 0 })
+  })
+})
+
+describe('a phase', () => {
+  const phase = { run: 9, fanOut: 1, warmupSeconds: 0.2, seconds: 1, drainTimeoutSeconds: 0.5, watched: {} }
+  const unstopped = new AbortController().signal
+
+  it('measures the relay: what it accepted has arrived, unchanged', async () => {
+    const { url: sinkUrl } = await sink.ask({ kind: 'report' })
+    const { url } = await relay.ask({ sinkUrl })
+    const watched = { relay: relay.pid, gone: 0 }
+    const report = await runPhase(
+      { generator, sink },
+      { ...phase, target: { url, secret: 's' }, pace: { kind: 'full', inFlight: 16 }, watched },
+      unstopped,
+    )
+    expect(report).toMatchObject({ missing: 0, repeats: 0 })
+    expect(report.deliveredPerSecond).toBeGreaterThan(100)
+    expect(Math.abs(report.acceptedPerSecond - report.deliveredPerSecond)).toBeLessThan(50)
+    expect(report.usage['relay']?.cpuSecondsPer1000).toBeGreaterThan(0)
+    expect(report.sink.strays).toBe(0)
+  })
+
+  it('counts what was accepted and never arrived as backlog, then as missing', async () => {
+    const report = await runPhase(
+      { generator, sink },
+      { ...phase, fanOut: 3, target: { url: target.url, secret: 's' }, pace: { kind: 'fixed', perSecond: 100 } },
+      unstopped,
+    )
+    expect(report).toMatchObject({ deliveredPerSecond: 0, missing: 360 })
+    expect(report.backlog).toBeGreaterThan(300)
+    expect(report.sink.endToEnd).toBeNull()
+  })
+})
+
+it('a worker that ends fails the question it leaves open', async () => {
+  const asked = generator.ask(plan({ kind: 'fixed', perSecond: 10 }, { seconds: 30 }))
+  const failed = asked.then(() => 'answered', String)
+  await generator.stop()
+  expect(await failed).toContain('generator.ts ended (SIGKILL)')
+})
