@@ -9,6 +9,9 @@ const refusedFetchWaitMs = 250
 /** Pause before a command that found no connection is sent again. */
 const lostCommandWaitMs = 1_000
 
+/** A worker that met a rate limit asks again this soon. We set none: one that is there came with an old dump and is cleared. */
+const rateLimitWaitMsMax = 2_000
+
 /** BullMQ's worker, with what a damaged, full or vanished Redis shows to be missing. Its `run` never rejects. */
 export class HintWorker extends Worker {
   override async run(): Promise<void> {
@@ -67,6 +70,7 @@ export function createHintWorker(params: {
     removeOnFail: { count: 0 },
     drainDelay: drainDelaySeconds,
     runRetryDelay: lostCommandWaitMs,
+    maximumRateLimitDelay: rateLimitWaitMsMax,
     skipVersionCheck: true, // checkRedis does it, without writing to the console
   })
   worker.on('error', params.onError)
