@@ -114,6 +114,7 @@ async function bench(options: Options, resources: AsyncDisposableStack, stopping
       }),
   }
 
+  say(`full load keeps step: at most ${undeliveredMax} deliveries under way; the flood doesn't wait for delivery`)
   const before = await idleRss(stack.pids)
   if (wanted('relay')) await measureRelay('bare relay, before')
   if (wanted('full')) await phases.full()
