@@ -1,0 +1,64 @@
+import { randomUUID } from 'node:crypto'
+import type { DeliveryId } from '@tenterhook/schemas/ids'
+import type { Leased } from '@tenterhook/store/lease'
+
+/**
+ * Owns the wish for leases that gathered in one turn of the event loop, so that many jobs cost one statement.
+ * A delivery that is asked for twice at once (by a job and by the sweep) is asked for once: the second gets nothing.
+ */
+export interface Leases {
+  /** The lease, or undefined when the delivery is not to be sent now: drop the job. Rejects when Postgres can't say; then nothing is sent. */
+  take(id: DeliveryId, generation: number): Promise<Leased | undefined>
+}
+
+const batchMax = 100
+const batchesInFlightMax = 3
+
+interface Wish {
+  id: DeliveryId
+  generation: number
+  token: string
+  resolve: (leased: Leased | undefined) => void
+  reject: (error: unknown) => void
+}
+
+export function createLeases(lease: (wanted: ReadonlyArray<{ id: DeliveryId; generation: number; token: string }>) => Promise<Leased[]>): Leases {
+  const wishes: Wish[] = []
+  const wanted = new Set<DeliveryId>()
+  let inFlight = 0
+  let planned = false
+
+  function plan(): void {
+    if (planned || inFlight >= batchesInFlightMax || wishes.length === 0) return
+    planned = true
+    setImmediate(() => {
+      planned = false
+      while (inFlight < batchesInFlightMax && wishes.length > 0) void ask(wishes.splice(0, batchMax))
+    })
+  }
+
+  async function ask(batch: readonly Wish[]): Promise<void> {
+    inFlight += 1
+    try {
+      const leased = new Map((await lease(batch)).map((one) => [one.token, one]))
+      for (const wish of batch) wish.resolve(leased.get(wish.token))
+    } catch (error) {
+      for (const wish of batch) wish.reject(error)
+    } finally {
+      for (const wish of batch) wanted.delete(wish.id)
+      inFlight -= 1
+      plan()
+    }
+  }
+
+  return {
+    take(id, generation) {
+      if (wanted.has(id)) return Promise.resolve(undefined)
+      wanted.add(id)
+      return new Promise((resolve, reject) => {
+        wishes.push({ id, generation, token: randomUUID(), resolve, reject })
+        plan()
+      })
+    },
+  }
+}
