@@ -54,14 +54,14 @@ export function createGuard({ allowCidrs }: { allowCidrs: readonly string[] }): 
     const text = address.toRFC5952String()
     const isatap = isatapIPv4(address)
     if (isatap !== undefined && checkIPv4(isatap).kind === 'blocked') {
-      return refuse(text, 'address_isatap', `carries ${isatap}, which is not allowed`)
+      return refuse(text, 'address_isatap', `carries ${isatap.toString()}, which is not allowed`)
     }
     const special = ipv6Special.find(({ network, bits }) => address.match(network, bits))
     const carrier = ipv4Carriers.find(({ network, bits }) => address.match(network, bits))
     if (carrier !== undefined && special?.code !== 'address_unspecified' && special?.code !== 'address_loopback') {
       const inner = carrier.embedded(address)
       if (opens(address) && checkIPv4(inner).kind === 'allowed') return allowed
-      return refuse(text, carrier.code, `is in ${carrier.cidr} and carries ${inner}`)
+      return refuse(text, carrier.code, `is in ${carrier.cidr} and carries ${inner.toString()}`)
     }
     if (opens(address)) return allowed
     if (special !== undefined) return refuse(text, special.code, `is in ${special.cidr}`)
@@ -128,9 +128,9 @@ function parseCidr(text: string): Cidr<ipaddr.IPv4 | ipaddr.IPv6> {
   const address = family === 4 ? ipaddr.IPv4.parse(base) : parseIPv6(base)
   const bits = Number(prefix)
   const network =
-    address instanceof ipaddr.IPv4 ? ipaddr.IPv4.networkAddressFromCIDR(text) : ipaddr.IPv6.networkAddressFromCIDR(`${address}/${bits}`)
+    address instanceof ipaddr.IPv4 ? ipaddr.IPv4.networkAddressFromCIDR(text) : ipaddr.IPv6.networkAddressFromCIDR(`${address.toString()}/${bits}`)
   if (!address.match(network, bitsMax)) {
-    throw new InvalidCidrError(`${JSON.stringify(text)} has bits set behind its prefix: expected ${network}/${bits}, or a longer prefix`)
+    throw new InvalidCidrError(`${JSON.stringify(text)} has bits set behind its prefix: expected ${network.toString()}/${bits}, or a longer prefix`)
   }
   return { cidr: text, network, bits }
 }
