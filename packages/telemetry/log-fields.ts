@@ -40,6 +40,7 @@ export function censorFields(fields: Readonly<Record<string, unknown>>, depth = 
 function showValue(value: unknown, depth: number): unknown {
   if (typeof value !== 'object' || value === null) return value
   if (value instanceof Error) return describeError(value)
+  if (ArrayBuffer.isView(value)) return `[${value.byteLength} bytes]`
   if (depth >= depthMax) return '[too deep]'
   if (Array.isArray(value)) {
     const shown = value.map((entry) => showValue(entry, depth + 1))

@@ -1,4 +1,5 @@
 import { destination as openDestination, pino, stdTimeFunctions } from 'pino'
+import type { Logger } from 'pino'
 import { censorFields } from './log-fields.ts'
 
 export const logLevels = ['silent', 'fatal', 'error', 'warn', 'info', 'debug'] as const
@@ -49,14 +50,16 @@ export function createLogger({
   destination?: LogDestination
 }): Log {
   const stdout = destination === undefined ? openStdout() : undefined
-  const log: Log = pino(
-    {
-      level,
-      base: { service, pid: process.pid },
-      timestamp: stdTimeFunctions.isoTime,
-      formatters: { level: (label) => ({ level: label }), bindings: censorFields, log: censorFields },
-    },
-    destination ?? stdout,
+  const log = narrow(
+    pino(
+      {
+        level,
+        base: { service, pid: process.pid },
+        timestamp: stdTimeFunctions.isoTime,
+        formatters: { level: (label) => ({ level: label }), log: censorFields },
+      },
+      destination ?? stdout,
+    ),
   )
 
   let droppedLines = 0
@@ -70,6 +73,18 @@ export function createLogger({
     log.warn({ event: 'log.dropped', lines }, 'the reader of stdout was too slow')
   })
   return log
+}
+
+/** The part of pino that is used here. pino censors lines by its formatter, but never the fields of a child. */
+function narrow(logger: Logger): Log {
+  return {
+    fatal: (fields, sentence) => logger.fatal(fields, sentence),
+    error: (fields, sentence) => logger.error(fields, sentence),
+    warn: (fields, sentence) => logger.warn(fields, sentence),
+    info: (fields, sentence) => logger.info(fields, sentence),
+    debug: (fields, sentence) => logger.debug(fields, sentence),
+    child: (fields) => narrow(logger.child(censorFields(fields))),
+  }
 }
 
 function openStdout() {
