@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { closeSync, openSync, rmSync, writeFileSync } from 'node:fs'
+import { appendFileSync, closeSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Writable } from 'node:stream'
@@ -36,6 +36,8 @@ exec 9<&-
 exec "$@"
 `
 
+const notStarted = 127
+
 export type RunAs = { readonly uid: number; readonly gid: number }
 
 export type Program = {
@@ -71,10 +73,10 @@ export async function openServerDirectories(home: string): Promise<void> {
   for (const name of ['run', 'logs']) await mkdir(join(home, name), { recursive: true, mode: 0o700 })
 }
 
-/** Starts the program. Throws what spawn throws when there is no process to be had. */
+/** Starts the program. One that can't be started exits at once, with a shell's code for that. */
 export function guard(program: Program, holds: readonly Writable[] = []): Guarded {
   const log = openSync(program.logPath, 'a', 0o600)
-  const stdio: ['pipe', number, number, ...Writable[]] = ['pipe', log, log, ...holds]
+  const stdio: ['pipe', number, number, ...Writable[]] = ['pipe', log, log, ...holds.filter((hold) => !hold.destroyed)]
   const child = spawn(
     '/bin/sh',
     [
@@ -92,8 +94,11 @@ export function guard(program: Program, holds: readonly Writable[] = []): Guarde
   const { pid, stdin: leash } = child
   invariant(leash, 'a piped stdin is a stream')
   leash.on('error', () => {}) // nothing is ever written; a program that could not be started is told by `exited`
-  const exited = new Promise<Exit>((resolve, reject) => {
-    child.once('error', reject)
+  const exited = new Promise<Exit>((resolve) => {
+    child.once('error', (error) => {
+      appendFileSync(program.logPath, `could not be started: ${error.message}\n`)
+      resolve({ code: notStarted, signal: null })
+    })
     child.once('exit', (code, signal) => {
       // What is left of the group is the guardian; closing the leash first would have it signal a pid that is free again.
       if (pid !== undefined) signalGroup(pid, 'SIGKILL')

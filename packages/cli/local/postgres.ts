@@ -7,7 +7,7 @@ import type { Exit, Guarded, Program, RunAs } from './guardian.ts'
 import { guard, openServerDirectories } from './guardian.ts'
 import { tailLog } from './log-tail.ts'
 import { findPostgresBinaries, type PostgresBinaries } from './postgres-binaries.ts'
-import { isPortFree } from './ports.ts'
+import { probePort } from './ports.ts'
 import { processName } from './process-start.ts'
 import { rememberAccess, type Access } from './remembered.ts'
 import { explainFileError, lastWords, SetupError, systemCode } from './setup-error.ts'
@@ -24,7 +24,7 @@ export type LocalPostgres = {
   readonly version: string
   readonly program: Program
   /** Resolves when it takes connections; throws a SetupError with the log's last words when it ended or took too long. */
-  readonly ready: (server: Guarded) => Promise<void>
+  readonly ready: (server: Guarded, signal?: AbortSignal) => Promise<void>
 }
 
 export type StartedPostgres = LocalPostgres & { readonly server: Guarded; readonly stop: () => Promise<Exit> }
@@ -95,7 +95,7 @@ export async function preparePostgres(home: string): Promise<LocalPostgres> {
       url: `postgres://${user}:${access.password}@127.0.0.1:${access.port}/${database}`,
       version: binaries.version,
       program,
-      ready: (server) => waitReady(server, directory, program.logPath),
+      ready: (server, signal) => waitReady({ server, directory, logPath: program.logPath, signal }),
     }
   } catch (error) {
     throw explainFileError(error, directory, 'run as its owner, or set TENTERHOOK_HOME to a directory of yours')
@@ -103,18 +103,24 @@ export async function preparePostgres(home: string): Promise<LocalPostgres> {
 }
 
 /** Starts a private Postgres without supervision: for tests and for commands that need one for a moment. */
-export async function startPostgres({ home }: { home: string }): Promise<StartedPostgres> {
+export async function startPostgres({
+  home,
+  signal,
+}: {
+  home: string
+  signal?: AbortSignal
+}): Promise<StartedPostgres> {
   await openServerDirectories(home)
   for (let tries = 1; ; tries += 1) {
     const postgres = await preparePostgres(home)
     const server = guard(postgres.program)
     try {
-      await postgres.ready(server)
+      await postgres.ready(server, signal)
       return { ...postgres, server, stop: server.stop }
     } catch (error) {
       await server.stop()
       // Somebody took the port between the look and the start: the next look sees it.
-      if (tries === startTriesMax || (await isPortFree(Number(new URL(postgres.url).port)))) throw error
+      if (tries === startTriesMax || (await probePort(Number(new URL(postgres.url).port))) === 'free') throw error
     }
   }
 }
@@ -210,9 +216,12 @@ async function dropStaleLock(directory: string): Promise<void> {
   await rm(path, { force: true })
 }
 
-async function waitReady(server: Guarded, directory: string, logPath: string): Promise<void> {
+type Waiting = { server: Guarded; directory: string; logPath: string; signal: AbortSignal | undefined }
+
+async function waitReady({ server, directory, logPath, signal }: Waiting): Promise<void> {
   const ended = server.exited.then(() => true)
   for (let waitedMs = 0; waitedMs < readyTimeoutMs; waitedMs += pollMs) {
+    signal?.throwIfAborted()
     // The last line of the lock file is Postgres's own word for `pg_ctl --wait`: starting, ready, stopping.
     const lock = (await readIfThere(join(directory, 'postmaster.pid'))).split('\n')
     if (lock[0] === String(server.pid) && lock[7]?.trim() === 'ready') return

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import type { Exit, Guarded, Program } from './guardian.ts'
 import { guard, openServerDirectories } from './guardian.ts'
 import { tailLog } from './log-tail.ts'
-import { isPortFree } from './ports.ts'
+import { probePort } from './ports.ts'
 import { provideRedis, redisVersion, type Environment, type RedisBinary } from './redis-binary.ts'
 import { pingRedis } from './redis-ping.ts'
 import { rememberAccess, type Access } from './remembered.ts'
@@ -16,7 +16,7 @@ export type LocalRedis = {
   readonly version: string
   readonly program: Program
   /** Resolves when it answers; throws a SetupError with the log's last words when it ended or took too long. */
-  readonly ready: (server: Guarded) => Promise<void>
+  readonly ready: (server: Guarded, signal?: AbortSignal) => Promise<void>
 }
 
 export type StartedRedis = LocalRedis & { readonly server: Guarded; readonly stop: () => Promise<Exit> }
@@ -54,7 +54,7 @@ export async function prepareRedis({ home, binary }: { home: string; binary: Red
       url: `redis://:${access.password}@127.0.0.1:${access.port}`,
       version,
       program,
-      ready: (running) => waitReady(running, access, program.logPath),
+      ready: (server, signal) => waitReady({ server, access, logPath: program.logPath, signal }),
     }
   } catch (error) {
     throw explainFileError(error, directory, 'run as its owner, or set TENTERHOOK_HOME to a directory of yours')
@@ -69,10 +69,12 @@ export async function startRedis({
   home,
   env,
   say,
+  signal,
 }: {
   home: string
   env: Environment
   say: (line: string) => void
+  signal?: AbortSignal
 }): Promise<StartedRedis> {
   await openServerDirectories(home)
   const binary = await provideRedis({ env, say })
@@ -80,12 +82,12 @@ export async function startRedis({
     const redis = await prepareRedis({ home, binary })
     const server = guard(redis.program)
     try {
-      await redis.ready(server)
+      await redis.ready(server, signal)
       return { ...redis, server, stop: server.stop }
     } catch (error) {
       await server.stop()
       // Somebody took the port between the look and the start: the next look sees it.
-      if (tries === startTriesMax || (await isPortFree(Number(new URL(redis.url).port)))) throw error
+      if (tries === startTriesMax || (await probePort(Number(new URL(redis.url).port))) === 'free') throw error
     }
   }
 }
@@ -116,10 +118,13 @@ async function link(target: string, path: string): Promise<void> {
   await symlink(target, path)
 }
 
-async function waitReady(server: Guarded, access: Access, logPath: string): Promise<void> {
+type Waiting = { server: Guarded; access: Access; logPath: string; signal: AbortSignal | undefined }
+
+async function waitReady({ server, access, logPath, signal }: Waiting): Promise<void> {
   const ended = server.exited.then(() => true)
   let refusal: string | undefined
   for (let waitedMs = 0; waitedMs < readyTimeoutMs && refusal === undefined; waitedMs += pollMs) {
+    signal?.throwIfAborted()
     const outcome = await pingRedis(access)
     if (outcome.kind === 'ready') return
     if (outcome.kind === 'refused') refusal = outcome.answer

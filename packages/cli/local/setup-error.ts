@@ -10,6 +10,7 @@ export type SetupErrorCode =
   | 'no_redis'
   | 'redis_failed'
   | 'service_failed'
+  | 'preparation_failed'
 
 /** A reason not to start that a person can act on. The message is one line that says what to do; it is shown without a stack. */
 export class SetupError extends Error {
