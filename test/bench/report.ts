@@ -125,22 +125,29 @@ const otherCoresMax = 0.1
 /** More than this of a latency is the measuring, not the measured. */
 const lateMsMax = 5
 
-function renderUsage(
-  title: string,
-  measured: Measured[],
-  show: (usage: PhaseReport['usage'][string]) => string,
-): string {
+type ProcessUsage = PhaseReport['usage'][string]
+
+/** With the sum of all processes, which says more than a rate does when the machine has other work. */
+function renderUsage(title: string, measured: Measured[], show: (usage: ProcessUsage) => string): string {
   const names = [...new Set(measured.flatMap(({ report }) => Object.keys(report.usage)))]
   return table([
-    [title, ...names],
+    [title, ...names, 'all'],
     ...measured.map((one) => [
       one.title,
       ...names.map((name) => {
         const usage = one.report.usage[name]
         return usage === undefined ? '-' : show(usage)
       }),
+      show(sumUsage(Object.values(one.report.usage))),
     ]),
   ])
+}
+
+function sumUsage(usages: ProcessUsage[]): ProcessUsage {
+  return {
+    cpuSecondsPer1000: usages.reduce((sum, usage) => sum + usage.cpuSecondsPer1000, 0),
+    rssBytes: usages.reduce((sum, usage) => sum + usage.rssBytes, 0),
+  }
 }
 
 function table(rows: string[][]): string {
