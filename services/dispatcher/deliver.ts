@@ -1,4 +1,3 @@
-import { durationMs } from '@tenterhook/schemas/duration'
 import type { DeliveryId, DestinationId } from '@tenterhook/schemas/ids'
 import type { Probe } from '@tenterhook/schemas/probe'
 import type { Leased } from '@tenterhook/store/lease'
@@ -72,16 +71,19 @@ export async function takeLease(id: DeliveryId, generation: number, deps: Delive
 
 async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, stop: AbortSignal): Promise<void> {
   const target = await deps.targetOf(leased)
-  const timeoutMs = durationMs(target.destination.spec.timeout)
   const consumer = deps.tracing.startSpan('process deliver', { kind: 'consumer', parent: leased.traceparent ?? undefined, attributes: { 'tenterhook.delivery.id': leased.id } })
   const client = deps.tracing.startSpan(`${target.destination.spec.method} ${target.destination.spec.name}`, { kind: 'client', parent: consumer.traceparent })
   const startedAtMs = deps.clock.nowMs()
 
-  const outcome = await deps.sender.send(requestOf({ leased, target, timeoutMs, traceparent: client.traceparent, nowMs: startedAtMs }), {
-    signal: stop,
-    // A lease that ends before the attempt can may be another's by then: nothing is sent.
-    beforeFirstByte: () => deps.clock.monotonicMs() + timeoutMs <= leaseEndsMs,
-  })
+  const prepared = requestOf({ leased, target, traceparent: client.traceparent, nowMs: startedAtMs })
+  const outcome =
+    prepared.kind === 'blocked'
+      ? prepared
+      : await deps.sender.send(prepared.request, {
+          signal: stop,
+          // A lease that ends before the attempt can may be another's by then: nothing is sent.
+          beforeFirstByte: () => deps.clock.monotonicMs() + target.timeoutMs <= leaseEndsMs,
+        })
   deps.probe('dispatcher.after_send')
   client.set({ 'http.response.status_code': 'status' in outcome ? outcome.status : undefined, 'tenterhook.outcome': outcome.kind })
   client.end(outcome.kind === 'delivered' ? undefined : { error: 'code' in outcome ? outcome.code : String(outcome.status) })
@@ -96,7 +98,7 @@ async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, s
 
   const decision = decide(outcome, {
     failures: leased.failures,
-    schedule: target.connection.spec.retry.schedule.map(durationMs),
+    schedule: target.scheduleMs,
     jitter: target.connection.spec.retry.jitter,
     forwardPath: target.destination.spec.forwardPath,
     nowMs: deps.clock.nowMs(),
