@@ -1,11 +1,11 @@
 import { isIP } from 'node:net'
+import { durationBetween, durationMs as millisecondsOf } from '@tenterhook/schemas/duration'
 import { logLevels } from '@tenterhook/telemetry/log'
 import { z } from 'zod'
 
 /** The zod schemas of variables that several services read. Each message completes "NAME: …; found …". */
 
-const anHour = 3_600_000
-const unitMs = { ms: 1, s: 1000, m: 60_000, h: anHour, d: 24 * anHour } as const
+const durationUpTo24Days = durationBetween('0ms', '24d')
 
 /** A text that `read` turns into a value; undefined from it, or no text at all, is reported as `expected …`. */
 function variable<Value>(expected: string, read: (text: string) => Value | undefined) {
@@ -28,13 +28,10 @@ export function wholeNumber({ min, max }: { min: number; max: number }) {
 /** A TCP port; 0 lets the system choose one. */
 export const port = wholeNumber({ min: 0, max: 65_535 })
 
-/** Milliseconds, from a number with a unit: `250ms`, `15s`, `2m`, `1.5h`, `30d`. A bare number is milliseconds. */
-export const durationMs = variable('a duration such as 250ms, 15s, 2m, 1h or 30d', (text) => {
-  const match = /^(\d{1,12}(?:\.\d{1,3})?)(ms|s|m|h|d)?$/.exec(text)
-  if (match === null) return undefined
-  const [, amount = '', unit = 'ms'] = match
-  return Math.round(Number(amount) * unitMs[unit as keyof typeof unitMs])
-})
+/** Milliseconds, from a duration up to what a timer can hold: a longer one would go off at once. */
+export const durationMs = variable('a duration such as 500ms, 15s, 2m or 24h, at most 24d', (text) =>
+  durationUpTo24Days.safeParse(text).success ? millisecondsOf(text) : undefined,
+)
 
 /** `true` or `false`, also as 1, 0, yes, no, on, off. */
 export const flag = variable('true or false', (text) => {
