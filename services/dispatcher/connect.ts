@@ -43,8 +43,9 @@ export function createConnector({ guard, resolver, monotonicMs, timeoutMs = 3_00
     let addresses: readonly string[] = [hostname]
     if (isIP(hostname) === 0) {
       const startMs = monotonicMs()
-      const resolution = await resolver.resolve(hostname)
+      const resolution = await unlessAborted(resolver.resolve(hostname), signal)
       timings.dnsMs = monotonicMs() - startMs
+      if (resolution === undefined) return { kind: 'aborted' }
       if (resolution.kind === 'failed') return { kind: 'unreachable', code: resolution.code, detail: resolution.detail, timings }
       addresses = resolution.addresses
     }
@@ -57,7 +58,6 @@ export function createConnector({ guard, resolver, monotonicMs, timeoutMs = 3_00
       return { kind: 'blocked', code: refused.code, detail, timings }
     }
 
-    if (signal.aborted) return { kind: 'aborted' }
     const connectStartMs = monotonicMs()
     const opened = await openFirst(allowed, port, timeoutMs, signal)
     timings.connectMs = monotonicMs() - connectStartMs
@@ -69,6 +69,16 @@ export function createConnector({ guard, resolver, monotonicMs, timeoutMs = 3_00
     timings.tlsMs = monotonicMs() - connectStartMs - timings.connectMs
     return secured.kind === 'aborted' ? secured : { ...secured, address, timings }
   }
+}
+
+/** The query goes on for those who share it; this attempt stops waiting. */
+function unlessAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T | undefined> {
+  const { promise: first, resolve, reject } = Promise.withResolvers<T | undefined>()
+  const abort = () => resolve(undefined)
+  if (signal.aborted) abort()
+  signal.addEventListener('abort', abort, { once: true })
+  promise.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort))
+  return first
 }
 
 type Opened =
@@ -127,7 +137,8 @@ function openFirst(addresses: readonly string[], port: number, timeoutMs: number
     finish({ kind: 'unreachable', code: 'connect_timeout', detail: `no answer from ${silent} port ${port} within ${timeoutMs} ms` })
   }, timeoutMs)
   signal.addEventListener('abort', abort, { once: true })
-  tryNext()
+  if (signal.aborted) abort()
+  else tryNext()
   return promise
 }
 
@@ -161,6 +172,7 @@ function secure(tcp: Socket, hostname: string, timeoutMs: number, signal: AbortS
     Math.max(0, timeoutMs),
   )
   signal.addEventListener('abort', abort, { once: true })
+  if (signal.aborted) abort()
   socket.once('secureConnect', () => finish({ kind: 'connected', socket }))
   socket.on('error', (error: NodeJS.ErrnoException) => {
     finish({ kind: 'unreachable', code: 'tls_failed', detail: `${error.code ?? 'TLS'}: ${error.message.slice(0, 200)}` })

@@ -74,8 +74,9 @@ export function exchange({ client }: Line, { method, path, headers, body, signal
     onResponseEnd: () => settle('whole'),
     onResponseError: (_controller, error) => settle('broken', error),
   }
-  const flat = headers.flat()
-  client.dispatch({ method, path, headers: flat, body }, handler)
+  // An abort between the socket's opening and here has no listener yet, and comes only once.
+  if (signal.aborted) stop()
+  else client.dispatch({ method, path, headers: headers.flat(), body }, handler)
   return promise
 }
 

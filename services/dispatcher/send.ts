@@ -6,6 +6,7 @@
  * turns out to have been closed by the other side.
  */
 import type { HeaderPairs } from '@tenterhook/schemas/headers'
+import { errors } from 'undici'
 import { createConnector } from './connect.ts'
 import type { Target } from './connect.ts'
 import { exchange } from './exchange.ts'
@@ -91,7 +92,8 @@ export function createSender({
     try {
       if (place.line !== undefined) {
         const exchanged = await exchangeOver(place.line)
-        if (exchanged.end !== 'broken' || exchanged.written) return finish(place.line, exchanged, {})
+        const wentStale = exchanged.end === 'broken' && !exchanged.written && place.line.socket.destroyed
+        if (!wentStale) return finish(place.line, exchanged, {})
         destroyLine(place.line)
       }
       const opened = await connect(targetOf(url), stop.signal)
@@ -150,12 +152,9 @@ function targetOf(url: URL): Target {
   return { hostname: hostOf(url), port: url.port === '' ? (tls ? 443 : 80) : Number(url.port), tls }
 }
 
-/** A line that brought a whole response is kept, if it lives: undici closes it in the turn after it told of the end. */
+/** Only a whole response leaves a line on which the next one can't be mistaken for this one. */
 function leave(place: Place, line: Line, { end }: Exchange): void {
-  if (end === 'whole') {
-    setImmediate(() => place.leave(line))
-    return
-  }
+  if (end === 'whole') return place.leave(line)
   destroyLine(line)
   place.leave()
 }
@@ -189,14 +188,16 @@ function stoppedUnsent(stop: AbortSignal, timeoutMs: number, timings: Timings): 
 
 /** The code for machines, and a sentence for people. undici's sentences name headers, never their values. */
 function causeOf(error: Error | undefined): { code: string; detail: string } {
-  const code = error !== undefined && 'code' in error && typeof error.code === 'string' ? error.code : 'unknown'
+  // The parser's errors ought to have codes of their own, and have none (undici 8.12).
+  const coded = error instanceof errors.HTTPParserError ? 'HTTP_PARSER' : error !== undefined && 'code' in error ? error.code : undefined
+  const code = typeof coded === 'string' ? coded : 'unknown'
   return { code, detail: `${code}: ${error?.message.slice(0, 200)}` }
 }
 
 /** `answered`: bytes came back, but no status could be read from them. */
 function unreachableCode(code: string, answered: boolean): UnreachableCode {
-  if (code.startsWith('HPE_') || code === 'UND_ERR_HEADERS_OVERFLOW') return 'protocol_error'
-  if (code === 'UND_ERR_SOCKET') return answered ? 'protocol_error' : 'reset'
+  if (code === 'HTTP_PARSER' || code === 'UND_ERR_HEADERS_OVERFLOW') return 'protocol_error'
+  if (answered && code.startsWith('UND_ERR_')) return 'protocol_error'
   if (code.startsWith('ERR_SSL_') || code.startsWith('ERR_TLS_')) return 'tls_failed'
   return 'reset'
 }
