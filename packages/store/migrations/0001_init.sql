@@ -186,6 +186,8 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_waiting ON deliveries (destination_id, due_at, seq) WHERE due_at IS NOT NULL AND NOT admitted;
 CREATE INDEX deliveries_admitted ON deliveries (destination_id, due_at) WHERE admitted;
 CREATE INDEX deliveries_ordered ON deliveries (connection_id, order_key, seq) WHERE order_key IS NOT NULL AND due_at IS NOT NULL;
+-- Dead letters, to be found among millions. Its column changes with a death or a retry only: no other update pays.
+CREATE INDEX deliveries_dead ON deliveries (id) WHERE dead_reason IS NOT NULL;
 
 -- Keyed by the lease, not by the number: a Postgres crash can hand a number out twice (PROTOCOL §4).
 CREATE TABLE attempts (
@@ -207,13 +209,18 @@ CREATE TABLE attempts (
   PRIMARY KEY (delivery_id, lease_token)
 ) PARTITION BY RANGE (delivery_id);
 
+-- What operators asked for, by idempotency key: the first answer is kept, a repeated key gets it again.
 CREATE TABLE replays (
   key text PRIMARY KEY,
   kind text NOT NULL CHECK (kind IN ('replay', 'retry')),
   target_id text COLLATE "C" NOT NULL,
   at timestamptz NOT NULL DEFAULT clock(),
-  result jsonb NOT NULL
+  -- What a replay made: the deliveries of an event that its own time doesn't lead to.
+  delivery_ids text[] NOT NULL DEFAULT '{}',
+  -- JSON text, not jsonb: the reasons in it quote values that may hold NUL.
+  result text NOT NULL
 );
+CREATE INDEX replays_target ON replays (target_id, at);
 
 -- Which Redis was last seen (run id and the key we left in it), to notice a wiped or rewound one.
 CREATE TABLE redis_epoch (
