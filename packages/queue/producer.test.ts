@@ -186,13 +186,17 @@ describe('while Redis is away', () => {
     expect(producer.counts()).toMatchObject({ added: { route: 0 }, failed: { route: 1 } })
   })
 
-  it('reports an add that Redis refuses as failed', async () => {
+  it('reports an add that Redis refuses as failed, is unhealthy for a moment, and tries again', async () => {
     const producer = await openProducer()
     await server.ask.config('SET', 'maxmemory', '1')
     expect(await producer.addDeliveries([delivery()])).toBe(false)
     expect(producer.counts().failed.deliver).toBe(1)
     expect(lines).toContain('queue.add_failed')
+    expect(producer.healthy()).toBe(false)
+    expect(await producer.addDeliveries([delivery()])).toBe(false)
+    expect(producer.counts()).toMatchObject({ failed: { deliver: 1 }, dropped: { deliver: 1 } })
     await server.ask.config('SET', 'maxmemory', '0')
+    await vi.waitUntil(() => producer.healthy(), { timeout: 2_000 })
     expect(await producer.addDeliveries([delivery()])).toBe(true)
   })
 })

@@ -20,9 +20,9 @@ import { throttle } from './throttle.ts'
 export type Producer = Readonly<{
   /** Hints that these events are accepted. Returns at once. */
   addRoute(eventIds: readonly string[]): void
-  /** True when Redis has all of them. False within about a second, at once while Redis is known to be down or slow. */
+  /** True when Redis has all of them. False within about a second, at once while it is known not to work. */
   addDeliveries(jobs: readonly DeliverJob[]): Promise<boolean>
-  /** False while Redis is down or slow: the caller then gives its rows an immediate wake-up time instead of the queue wait. */
+  /** False while Redis is down, slow or refusing: the caller then gives its rows an immediate wake-up time instead of the queue wait. */
   healthy(): boolean
   counts(): ProducerCounts
   /** Takes no more; sends what is held until `signal` aborts. */
@@ -38,6 +38,8 @@ const deliveriesPerBatchMax = 500
 const eventsPerBatchMax = 10 * routeEventsPerJobMax
 /** A batch takes a millisecond or two. One that takes this long means a Redis that is stopped, swapping or waiting for its disk. */
 const slowMs = 250
+/** After a refusal (out of memory, read-only, connection lost) nothing is tried for this long. */
+const restMs = 500
 const logWindowMs = 5_000
 
 /** One attempt, because Postgres decides about retries; removed when finished, because BullMQ's history is never truth (PROTOCOL T3). */
@@ -52,7 +54,16 @@ export function createProducer(params: { url: string; log: QueueLog }): Producer
     failed: { route: 0, deliver: 0 },
   }
   let slowBatches = 0
+  let resting = false
   let stopping: Promise<void> | undefined
+
+  function rest(): void {
+    if (resting) return
+    resting = true
+    setTimeout(() => {
+      resting = false
+    }, restMs).unref()
+  }
 
   const logFailure = throttle<{ queue: QueueName; error: unknown }>({
     windowMs: logWindowMs,
@@ -88,6 +99,7 @@ export function createProducer(params: { url: string; log: QueueLog }): Producer
         return true
       }
       counts.failed[queue] += ids
+      rest()
       logFailure({ queue, error: result.reason })
       return false
     })
@@ -120,7 +132,7 @@ export function createProducer(params: { url: string; log: QueueLog }): Producer
     }),
   }
 
-  const healthy = () => redis.up() && slowBatches === 0 && stopping === undefined
+  const healthy = () => redis.up() && slowBatches === 0 && !resting && stopping === undefined
 
   function add<T>(queue: QueueName, batcher: Batcher<T>, entries: readonly T[]): Promise<boolean> {
     if (healthy() && batcher.held() + entries.length <= heldMax) return batcher.push(entries)
