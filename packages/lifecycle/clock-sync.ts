@@ -9,7 +9,10 @@ const roundTripMsMax = 1_000
 /** DESIGN §3.11: above this the operator hears of it. */
 const skewAlertMs = 2_000
 
-/** Keeps a service's clock at Postgres's time, within half a round trip. A failed reading keeps the last offset. */
+/**
+ * Keeps a service's clock at Postgres's time, within half a round trip. A failed reading keeps the last offset, and one
+ * that hangs is waited for: readings must not pile up on a Postgres that has stopped answering.
+ */
 export function clockSync({
   clock,
   readPostgresMs,
@@ -23,6 +26,7 @@ export function clockSync({
 }): Component {
   let timer: NodeJS.Timeout | undefined
   let alerted = false
+  let reading = false
 
   async function sync(): Promise<void> {
     const before = clock.monotonicMs()
@@ -45,7 +49,15 @@ export function clockSync({
     name: 'clock sync',
     async start() {
       await sync()
-      timer = setInterval(() => sync().catch(() => {}), syncEveryMs)
+      timer = setInterval(() => {
+        if (reading) return
+        reading = true
+        sync()
+          .catch(() => {})
+          .finally(() => {
+            reading = false
+          })
+      }, syncEveryMs)
       timer.unref()
     },
     async stop() {

@@ -1,5 +1,5 @@
 import type { Server, ServerResponse } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import type { AddressInfo, Socket } from 'node:net'
 import type { Component } from './component.ts'
 
 export type HttpServerComponent = Component & {
@@ -40,7 +40,13 @@ export function httpServer({
   draining: AbortSignal
 }): HttpServerComponent {
   const open = new Set<ServerResponse>()
+  const connections = new Set<Socket>()
   let stopping = false
+
+  server.on('connection', (socket) => {
+    connections.add(socket)
+    socket.once('close', () => connections.delete(socket))
+  })
 
   // First of the listeners: the header must be set before any handler can write its answer.
   server.prependListener('request', (_request, response) => {
@@ -70,6 +76,9 @@ export function httpServer({
     stopping = true
     const closed = Promise.withResolvers<void>()
     server.close(() => closed.resolve())
+    // Node takes a connection without a request for a busy one; those that browsers and pools open ahead would hold up
+    // the stop until its grace is over.
+    for (const socket of connections) if (socket.bytesRead === 0) socket.destroy()
     for (const response of open) if (!response.headersSent) response.setHeader('Connection', 'close')
     const destroy = () => server.closeAllConnections()
     if (signal.aborted) destroy()
