@@ -35,7 +35,9 @@ function decodeSharedKey(form: SharedKeyForm, secret: string): Buffer | undefine
       return fromBase64(secret)
     case 'standard':
       // A public or private key must never end as an HMAC key: whoever knows the public one could sign.
-      return /^wh(?:pk|sk)_/.test(secret) ? undefined : fromBase64(secret.startsWith('whsec_') ? secret.slice(6) : secret)
+      return /^wh(?:pk|sk)_/.test(secret)
+        ? undefined
+        : fromBase64(secret.startsWith('whsec_') ? secret.slice(6) : secret)
   }
 }
 
@@ -45,8 +47,10 @@ export function readPublicKey(form: PublicKeyForm, text: string): KeyObject | un
   if (!der) return undefined
   try {
     const key = createPublicKey({ key: der, format: 'der', type: 'spki' })
-    const wanted = form === 'ed25519' ? key.asymmetricKeyType === 'ed25519' : key.asymmetricKeyDetails?.namedCurve === 'prime256v1'
-    if (!wanted || (form === 'ed25519' && isSmallOrder(key.export({ format: 'der', type: 'spki' }).subarray(-32)))) return undefined
+    const wanted =
+      form === 'ed25519' ? key.asymmetricKeyType === 'ed25519' : key.asymmetricKeyDetails?.namedCurve === 'prime256v1'
+    if (!wanted || (form === 'ed25519' && isSmallOrder(key.export({ format: 'der', type: 'spki' }).subarray(-32))))
+      return undefined
     return key
   } catch {
     // OpenSSL refuses DER of other shapes and points off the curve by throwing.
@@ -68,7 +72,9 @@ function spki(text: string): Buffer | undefined {
 
 /** Padding may be missing in what people paste; anything else that isn't base64 is refused, not skipped. */
 function fromBase64(text: string): Buffer | undefined {
-  return /^[A-Za-z0-9+/]+={0,2}$/.test(text) && text.replace(/=+$/, '').length % 4 !== 1 ? Buffer.from(text, 'base64') : undefined
+  return /^[A-Za-z0-9+/]+={0,2}$/.test(text) && text.replace(/=+$/, '').length % 4 !== 1
+    ? Buffer.from(text, 'base64')
+    : undefined
 }
 
 function decodeEntities(text: string): string {
@@ -80,7 +86,7 @@ function decodeEntities(text: string): string {
 
 /**
  * The y-coordinates of the points of order 1, 2, 4 and 8 on edwards25519, and those that reduce to them mod p
- * (little-endian, sign bit clear). Under such a key anyone can make signatures that verify, and OpenSSL doesn't ask.
+ * (little-endian, sign bit clear). Under such a key anyone can make signatures that verify (R = the identity, S = 0), and OpenSSL before 3.5 doesn't ask.
  */
 const smallOrder: ReadonlySet<string> = new Set([
   '0000000000000000000000000000000000000000000000000000000000000000',

@@ -12,33 +12,108 @@ const secretCharsMax = 4_096
 
 /** Schemes by what their secret looks like and whether the sender dates its signatures. */
 export const textSchemes = [
-  'github', 'bitbucket', 'jira', 'shopify', 'twilio', 'square', 'razorpay', 'coinbase-commerce', 'gocardless', 'line', 'notion',
-  'easypost', 'stream-chat', 'pusher', 'hubspot-v1', 'hubspot-v2', 'mandrill', 'intercom', 'typeform', 'x-twitter', 'dropbox',
-  'woocommerce', 'vercel', 'sentry', 'docusign', 'hookdeck', 'xero', 'pagerduty', 'quickbooks', 'paystack', 'trello', 'microsoft-graph',
+  'github',
+  'bitbucket',
+  'jira',
+  'shopify',
+  'twilio',
+  'square',
+  'razorpay',
+  'coinbase-commerce',
+  'gocardless',
+  'line',
+  'notion',
+  'easypost',
+  'stream-chat',
+  'pusher',
+  'hubspot-v1',
+  'hubspot-v2',
+  'mandrill',
+  'intercom',
+  'typeform',
+  'x-twitter',
+  'dropbox',
+  'woocommerce',
+  'vercel',
+  'sentry',
+  'docusign',
+  'hookdeck',
+  'xero',
+  'pagerduty',
+  'quickbooks',
+  'paystack',
+  'trello',
+  'microsoft-graph',
 ] as const
 export const datedTextSchemes = [
-  'stripe', 'slack', 'zoom', 'paddle', 'linear', 'mux', 'workos', 'elevenlabs', 'retell', 'sanity', 'box', 'hubspot', 'cloudinary',
-  'zendesk', 'calendly', 'twitch', 'webflow', 'polar',
+  'stripe',
+  'slack',
+  'zoom',
+  'paddle',
+  'linear',
+  'mux',
+  'workos',
+  'elevenlabs',
+  'retell',
+  'sanity',
+  'box',
+  'hubspot',
+  'cloudinary',
+  'zendesk',
+  'calendly',
+  'twitch',
+  'webflow',
+  'polar',
 ] as const
-export const standardSchemes = ['standard-webhooks', 'svix', 'clerk', 'resend', 'openai', 'replicate', 'gitlab-signing'] as const
+export const standardSchemes = [
+  'standard-webhooks',
+  'svix',
+  'clerk',
+  'resend',
+  'openai',
+  'replicate',
+  'gitlab-signing',
+] as const
 export const hexSchemes = ['adyen-banking'] as const
 export const base64Schemes = ['ms-teams-outgoing'] as const
 export const ed25519Schemes = ['discord', 'telnyx'] as const
 export const p256Schemes = ['sendgrid'] as const
 export const headerTokenSchemes = ['gitlab', 'telegram', 'flutterwave'] as const
 export const querySchemes = ['mailchimp', 'activecampaign'] as const
-const otherSchemes = ['meta', 'okta', 'postmark', 'basic', 'bearer', 'api-key', 'query', 'hmac', 'ed25519', 'none'] as const
+const otherSchemes = [
+  'meta',
+  'okta',
+  'postmark',
+  'basic',
+  'bearer',
+  'api-key',
+  'query',
+  'hmac',
+  'ed25519',
+  'none',
+] as const
 
 /** Every scheme's name, in the order of the alphabet. */
 export const schemes = [
-  ...textSchemes, ...datedTextSchemes, ...standardSchemes, ...hexSchemes, ...base64Schemes, ...ed25519Schemes, ...p256Schemes,
-  ...headerTokenSchemes, ...querySchemes, ...otherSchemes,
+  ...textSchemes,
+  ...datedTextSchemes,
+  ...standardSchemes,
+  ...hexSchemes,
+  ...base64Schemes,
+  ...ed25519Schemes,
+  ...p256Schemes,
+  ...headerTokenSchemes,
+  ...querySchemes,
+  ...otherSchemes,
 ].toSorted()
 export type Scheme = (typeof schemes)[number]
 
 const headerName = z.string().regex(/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,200}$/, 'expected an HTTP header name')
 /** The query parameter of the registered URL that holds the secret. */
-const parameter = z.string().regex(/^[A-Za-z0-9._~-]{1,200}$/, 'expected a query parameter name of letters, digits and . _ ~ -').default('secret')
+const parameter = z
+  .string()
+  .regex(/^[A-Za-z0-9._~-]{1,200}$/, 'expected a query parameter name of letters, digits and . _ ~ -')
+  .default('secret')
 const tolerance = durationBetween('1s', '24h')
 const secretText = z.string().min(1, 'expected a secret that is not empty').max(secretCharsMax)
 
@@ -47,12 +122,25 @@ const shared = (form: SharedKeyForm, expected: string) =>
 const published = (form: PublicKeyForm, expected: string) =>
   secretText.refine((key) => key === '' || readPublicKey(form, key) !== undefined, `expected ${expected}`)
 
-const ed25519Key = published('ed25519', 'the sender’s ed25519 public key: 32 bytes in hex or base64, whpk_<base64>, or PEM; not one of small order')
-const headerToken = secretText.regex(/^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/, 'expected printable ASCII: a header carries nothing else reliably')
+const ed25519Key = published(
+  'ed25519',
+  'the sender’s ed25519 public key: 32 bytes in hex or base64, whpk_<base64>, or PEM; not one of small order',
+)
+const headerToken = secretText.regex(
+  /^[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?$/,
+  'expected printable ASCII: a header carries nothing else reliably',
+)
 const userAndPassword = secretText.regex(/^[^:]+:/, 'expected user:password')
 
 /** `secret: x` is short for `secrets: [x]`; exactly one of the two is given (checked below, with the path that was written). */
-const secretsOf = <T extends z.ZodType<string>>(one: T) => ({ secret: one.optional(), secrets: z.array(one).min(1, 'expected at least one secret').max(secretsMax, `expected at most ${secretsMax} secrets`).optional() })
+const secretsOf = <T extends z.ZodType<string>>(one: T) => ({
+  secret: one.optional(),
+  secrets: z
+    .array(one)
+    .min(1, 'expected at least one secret')
+    .max(secretsMax, `expected at most ${secretsMax} secrets`)
+    .optional(),
+})
 
 /** Where to find a value for schemes that know no provider: a header, or a path into the JSON or form body (`data.id`, `items.*.id`). */
 export const fieldSelector = z.union(
@@ -67,7 +155,10 @@ export type TemplateSlot = (typeof templateSlots)[number]
 export type TemplatePart<Slot extends string = TemplateSlot> = { literal: string } | { slot: Slot }
 
 /** The parts of a template such as `{timestamp}.{body}`; undefined when a brace stands for no slot. */
-export function templateParts<Slot extends string>(template: string, slots: readonly Slot[]): TemplatePart<Slot>[] | undefined {
+export function templateParts<Slot extends string>(
+  template: string,
+  slots: readonly Slot[],
+): TemplatePart<Slot>[] | undefined {
   const parts: TemplatePart<Slot>[] = []
   for (const piece of template.split(/(\{[^{}]*\})/)) {
     if (piece === '') continue
@@ -98,64 +189,107 @@ const signatureSettings = {
 }
 
 /** A template that leaves out the body or the timestamp would verify requests that nobody signed. */
-function checkTemplate(value: { signed: string; timestamp?: unknown; idHeader?: string | undefined }, context: z.RefinementCtx) {
+function checkTemplate(
+  value: { signed: string; timestamp?: unknown; idHeader?: string | undefined },
+  context: z.RefinementCtx,
+) {
   const parts = templateParts(value.signed, templateSlots)
-  const refuse = (message: string, path = 'signed') => context.addIssue({ code: 'custom', path: [path], message, input: value.signed })
+  const refuse = (message: string, path = 'signed') =>
+    context.addIssue({ code: 'custom', path: [path], message, input: value.signed })
   if (!parts) return refuse(`expected text and the placeholders ${templateSlots.map((slot) => `{${slot}}`).join(' ')}`)
   const has = (slot: TemplateSlot) => parts.some((part) => 'slot' in part && part.slot === slot)
   if (!has('body')) refuse('expected {body}: without it any body would pass')
-  if (has('timestamp') && value.timestamp === undefined) refuse('expected a timestamp header for {timestamp}', 'timestamp')
-  if (!has('timestamp') && value.timestamp !== undefined) refuse('expected {timestamp}: an unsigned timestamp proves nothing')
+  if (has('timestamp') && value.timestamp === undefined)
+    refuse('expected a timestamp header for {timestamp}', 'timestamp')
+  if (!has('timestamp') && value.timestamp !== undefined)
+    refuse('expected {timestamp}: an unsigned timestamp proves nothing')
   if (has('id') && value.idHeader === undefined) refuse('expected a header for {id}', 'idHeader')
   if (!has('id') && value.idHeader !== undefined) refuse('expected {id}: an unsigned id proves nothing')
   for (const [index, part] of parts.entries()) {
     const next = parts[index + 1]
-    if ('slot' in part && part.slot === 'id' && next && !('literal' in next)) refuse('expected text after {id}: without it the id can be cut elsewhere')
+    if ('slot' in part && part.slot === 'id' && next && !('literal' in next))
+      refuse('expected text after {id}: without it the id can be cut elsewhere')
   }
 }
 
 const text = secretsOf(secretText)
 const dated = { tolerance: tolerance.optional() }
 const standardSecret = secretText.refine(
-  (secret) => secret === '' || readSharedKey('standard', secret) !== undefined || (secret.startsWith('whpk_') && readPublicKey('ed25519', secret) !== undefined),
+  (secret) =>
+    secret === '' ||
+    readSharedKey('standard', secret) !== undefined ||
+    (secret.startsWith('whpk_') && readPublicKey('ed25519', secret) !== undefined),
   'expected whsec_<base64> (or the bare base64), or whpk_<base64> of an ed25519 public key',
 )
 
-const written = z.discriminatedUnion('scheme', [
-  z.strictObject({ scheme: z.enum(textSchemes), ...text }),
-  z.strictObject({ scheme: z.enum(datedTextSchemes), ...text, ...dated }),
-  z.strictObject({ scheme: z.enum(standardSchemes), ...secretsOf(standardSecret), ...dated }),
-  z.strictObject({ scheme: z.enum(hexSchemes), ...secretsOf(shared('hex', 'the key in hex, as the provider shows it')) }),
-  z.strictObject({ scheme: z.enum(base64Schemes), ...secretsOf(shared('base64', 'the key in base64, as the provider shows it')) }),
-  z.strictObject({ scheme: z.enum(ed25519Schemes), ...secretsOf(ed25519Key), ...dated }),
-  z.strictObject({ scheme: z.enum(p256Schemes), ...secretsOf(published('p256', 'the sender’s P-256 public key: base64 of its SPKI DER, or PEM')), ...dated }),
-  /** `verifyToken` is what the provider repeats when it checks the URL; a secret of its own. */
-  z.strictObject({ scheme: z.literal('meta'), ...text, verifyToken: secretText.optional() }),
-  z.strictObject({ scheme: z.enum(headerTokenSchemes), ...secretsOf(headerToken) }),
-  z.strictObject({ scheme: z.literal('okta'), ...secretsOf(headerToken), header: headerName.default('Authorization') }),
-  z.strictObject({ scheme: z.literal('postmark'), ...secretsOf(userAndPassword) }),
-  z.strictObject({ scheme: z.enum(querySchemes), ...text, parameter }),
-  z.strictObject({ scheme: z.literal('basic'), ...secretsOf(userAndPassword), ...selectors }),
-  z.strictObject({ scheme: z.literal('bearer'), ...secretsOf(headerToken), ...selectors }),
-  z.strictObject({ scheme: z.literal('api-key'), ...secretsOf(headerToken), header: headerName.default('X-API-Key'), ...selectors }),
-  z.strictObject({ scheme: z.literal('query'), ...text, parameter, ...selectors }),
-  z
-    .strictObject({
-      scheme: z.literal('hmac'),
-      ...text,
-      algorithm: z.enum(['sha1', 'sha256', 'sha384', 'sha512']).default('sha256'),
-      key: z.enum(['utf8', 'hex', 'base64']).default('utf8'),
-      ...signatureSettings,
-    })
-    .superRefine(checkTemplate)
-    .superRefine((value, context) => {
-      for (const [index, secret] of (value.secrets ?? [value.secret ?? '']).entries())
-        if (secret !== '' && readSharedKey(value.key, secret) === undefined)
-          context.addIssue({ code: 'custom', path: value.secrets ? ['secrets', index] : ['secret'], message: `expected the key in ${value.key}`, input: value.key })
+const written = z.discriminatedUnion(
+  'scheme',
+  [
+    z.strictObject({ scheme: z.enum(textSchemes), ...text }),
+    z.strictObject({ scheme: z.enum(datedTextSchemes), ...text, ...dated }),
+    z.strictObject({ scheme: z.enum(standardSchemes), ...secretsOf(standardSecret), ...dated }),
+    z.strictObject({
+      scheme: z.enum(hexSchemes),
+      ...secretsOf(shared('hex', 'the key in hex, as the provider shows it')),
     }),
-  z.strictObject({ scheme: z.literal('ed25519'), ...secretsOf(ed25519Key), ...signatureSettings }).superRefine(checkTemplate),
-  z.strictObject({ scheme: z.literal('none'), ...selectors }),
-], { error: (issue) => (issue.code === 'invalid_union' ? `expected one of the schemes ${schemes.join(', ')}` : undefined) })
+    z.strictObject({
+      scheme: z.enum(base64Schemes),
+      ...secretsOf(shared('base64', 'the key in base64, as the provider shows it')),
+    }),
+    z.strictObject({ scheme: z.enum(ed25519Schemes), ...secretsOf(ed25519Key), ...dated }),
+    z.strictObject({
+      scheme: z.enum(p256Schemes),
+      ...secretsOf(published('p256', 'the sender’s P-256 public key: base64 of its SPKI DER, or PEM')),
+      ...dated,
+    }),
+    /** `verifyToken` is what the provider repeats when it checks the URL; a secret of its own. */
+    z.strictObject({ scheme: z.literal('meta'), ...text, verifyToken: secretText.optional() }),
+    z.strictObject({ scheme: z.enum(headerTokenSchemes), ...secretsOf(headerToken) }),
+    z.strictObject({
+      scheme: z.literal('okta'),
+      ...secretsOf(headerToken),
+      header: headerName.default('Authorization'),
+    }),
+    z.strictObject({ scheme: z.literal('postmark'), ...secretsOf(userAndPassword) }),
+    z.strictObject({ scheme: z.enum(querySchemes), ...text, parameter }),
+    z.strictObject({ scheme: z.literal('basic'), ...secretsOf(userAndPassword), ...selectors }),
+    z.strictObject({ scheme: z.literal('bearer'), ...secretsOf(headerToken), ...selectors }),
+    z.strictObject({
+      scheme: z.literal('api-key'),
+      ...secretsOf(headerToken),
+      header: headerName.default('X-API-Key'),
+      ...selectors,
+    }),
+    z.strictObject({ scheme: z.literal('query'), ...text, parameter, ...selectors }),
+    z
+      .strictObject({
+        scheme: z.literal('hmac'),
+        ...text,
+        algorithm: z.enum(['sha1', 'sha256', 'sha384', 'sha512']).default('sha256'),
+        key: z.enum(['utf8', 'hex', 'base64']).default('utf8'),
+        ...signatureSettings,
+      })
+      .superRefine(checkTemplate)
+      .superRefine((value, context) => {
+        for (const [index, secret] of (value.secrets ?? [value.secret ?? '']).entries())
+          if (secret !== '' && readSharedKey(value.key, secret) === undefined)
+            context.addIssue({
+              code: 'custom',
+              path: value.secrets ? ['secrets', index] : ['secret'],
+              message: `expected the key in ${value.key}`,
+              input: value.key,
+            })
+      }),
+    z
+      .strictObject({ scheme: z.literal('ed25519'), ...secretsOf(ed25519Key), ...signatureSettings })
+      .superRefine(checkTemplate),
+    z.strictObject({ scheme: z.literal('none'), ...selectors }),
+  ],
+  {
+    error: (issue) =>
+      issue.code === 'invalid_union' ? `expected one of the schemes ${schemes.join(', ')}` : undefined,
+  },
+)
 
 type Normalised<T> = T extends { scheme: 'none' } ? T : Omit<T, 'secret' | 'secrets'> & { secrets: string[] }
 type NormalisedOf<T> = T extends unknown ? Normalised<T> : never
@@ -165,11 +299,14 @@ export const verificationSchema = written.transform((value, context): Normalised
   if (value.scheme === 'none') return value
   const { secret, secrets, ...rest } = value
   if ((secret === undefined) === (secrets === undefined)) {
-    const message = secret === undefined ? 'expected secret, or secrets while one is rotated' : 'expected either secret or secrets, not both'
+    const message =
+      secret === undefined
+        ? 'expected secret, or secrets while one is rotated'
+        : 'expected either secret or secrets, not both'
     context.addIssue({ code: 'custom', path: ['secret'], message, input: undefined })
     return z.NEVER
   }
-  return { ...rest, secrets: secrets ?? [secret ?? ''] } as NormalisedOf<z.output<typeof written>>
+  return { ...rest, secrets: secrets ?? [secret ?? ''] }
 })
 export type Verification = z.output<typeof verificationSchema>
 export type VerificationInput = z.input<typeof verificationSchema>

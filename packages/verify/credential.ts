@@ -16,7 +16,9 @@ export function compileCredential({ from }: CredentialRow, configured: readonly 
   // Every secret is compared, so that the time doesn't tell which one was near.
   const isKnown = (given: Buffer) => secrets.reduce((known, secret) => equalSecrets(given, secret) || known, false)
   const judge = (given: Buffer | undefined, where: string) =>
-    given !== undefined && given.length > 0 && isKnown(given) ? undefined : reject('credential_mismatch', `no configured secret is the one in ${where}`)
+    given !== undefined && given.length > 0 && isKnown(given)
+      ? undefined
+      : reject('credential_mismatch', `no configured secret is the one in ${where}`)
   const header = headerOf(from)
   return {
     headers: header === undefined ? [] : [header.toLowerCase()],
@@ -25,12 +27,19 @@ export function compileCredential({ from }: CredentialRow, configured: readonly 
       if (secrets.length === 0) return reject('secret_unusable', 'none of the configured secrets can be used')
       if ('everyItem' in from) {
         const given = inbound.at(from.everyItem)
-        if (!given) return reject('credential_missing', `expected every item to carry ${from.everyItem}, and at least one item`)
-        return given.map((one) => judge(Buffer.from(one, 'utf8'), from.everyItem)).find((refusal) => refusal !== undefined)
+        if (!given)
+          return reject('credential_missing', `expected every item to carry ${from.everyItem}, and at least one item`)
+        return given
+          .map((one) => judge(Buffer.from(one, 'utf8'), from.everyItem))
+          .find((refusal) => refusal !== undefined)
       }
       if ('parameter' in from) {
         const given = inbound.query(from.parameter)
-        if (given.length !== 1) return reject(given.length === 0 ? 'credential_missing' : 'credential_malformed', `expected the query parameter ${from.parameter} once`)
+        if (given.length !== 1)
+          return reject(
+            given.length === 0 ? 'credential_missing' : 'credential_malformed',
+            `expected the query parameter ${from.parameter} once`,
+          )
         return judge(Buffer.from(given[0] ?? '', 'utf8'), `the query parameter ${from.parameter}`)
       }
       const name = header ?? ''
@@ -43,7 +52,11 @@ export function compileCredential({ from }: CredentialRow, configured: readonly 
       const wanted = 'basic' in from ? 'basic' : 'bearer'
       // The scheme's case is free (RFC 9110 §11.1), the credential's is not.
       const [, scheme = '', token = ''] = /^(\S+) +(\S.*)$/.exec(value) ?? []
-      if (scheme.toLowerCase() !== wanted) return reject('credential_malformed', `expected Authorization: ${wanted === 'basic' ? 'Basic <base64>' : 'Bearer <token>'}`)
+      if (scheme.toLowerCase() !== wanted)
+        return reject(
+          'credential_malformed',
+          `expected Authorization: ${wanted === 'basic' ? 'Basic <base64>' : 'Bearer <token>'}`,
+        )
       if (wanted === 'bearer') return judge(Buffer.from(token, 'utf8'), name)
       // user:password is compared whole: splitting it at every colon is how passwords with colons break.
       const pair = decodeStrictly(token, 'base64')

@@ -51,5 +51,5 @@ function isFull(parts: readonly (string[] | undefined)[]): parts is string[][] {
 
 /** Without control characters: NUL can't be stored as text, and a line break would forge log lines. */
 function isPlain(text: string): boolean {
-  return !/[\u0000-\u001f\u007f]/.test(text)
+  return !/\p{Cc}/u.test(text)
 }

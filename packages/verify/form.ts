@@ -28,5 +28,7 @@ export function sortedFormParameters(body: Buffer): Buffer | undefined {
 /** `+` and percent escapes of a form, in a string of one character a byte; what is no escape stays as it is. */
 function unescape(text: string): string {
   if (!/[+%]/.test(text)) return text
-  return text.replaceAll('+', ' ').replaceAll(/%([0-9a-fA-F]{2})/g, (_escape, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
+  return text
+    .replaceAll('+', ' ')
+    .replaceAll(/%([0-9a-fA-F]{2})/g, (_escape, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
 }

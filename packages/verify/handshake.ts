@@ -27,7 +27,8 @@ const echoCharsMax = 1_024
 export const slackChallenge: Handshake = {
   methods: ['POST'],
   proven: true,
-  answer: ({ inbound }) => (sole(inbound.at('type')) === 'url_verification' ? echo(sole(inbound.at('challenge'))) : undefined),
+  answer: ({ inbound }) =>
+    sole(inbound.at('type')) === 'url_verification' ? echo(sole(inbound.at('challenge'))) : undefined,
 }
 
 /** Twitch EventSub: the message type names it, the body carries the challenge. */
@@ -35,7 +36,9 @@ export const twitchChallenge: Handshake = {
   methods: ['POST'],
   proven: true,
   answer: ({ inbound }) =>
-    inbound.header('twitch-eventsub-message-type') === 'webhook_callback_verification' ? echo(sole(inbound.at('challenge'))) : undefined,
+    inbound.header('twitch-eventsub-message-type') === 'webhook_callback_verification'
+      ? echo(sole(inbound.at('challenge')))
+      : undefined,
 }
 
 /** Zoom: answer with an HMAC of plainToken. Its alphabet keeps the answer from being the signature of any event (`v0:…:{…}`). */
@@ -45,7 +48,8 @@ export const zoomValidation: Handshake = {
   answer({ inbound, key }) {
     if (sole(inbound.at('event')) !== 'endpoint.url_validation') return undefined
     const plainToken = sole(inbound.at('payload.plainToken'))
-    if (!key || plainToken === undefined || !/^[A-Za-z0-9_-]{1,64}$/.test(plainToken)) return malformed('payload.plainToken of letters, digits, _ and -')
+    if (!key || plainToken === undefined || !/^[A-Za-z0-9_-]{1,64}$/.test(plainToken))
+      return malformed('payload.plainToken of letters, digits, _ and -')
     return json({ plainToken, encryptedToken: key.mac(plainToken).toString('hex') })
   },
 }
@@ -68,7 +72,9 @@ export const oktaVerification: Handshake = {
   answer({ inbound }) {
     if (inbound.method !== 'GET') return undefined
     const verification = inbound.header('x-okta-verification-challenge')
-    return verification === undefined || verification.length > echoCharsMax ? malformed('an X-Okta-Verification-Challenge header') : json({ verification })
+    return verification === undefined || verification.length > echoCharsMax
+      ? malformed('an X-Okta-Verification-Challenge header')
+      : json({ verification })
   },
 }
 
@@ -79,7 +85,8 @@ export const metaChallenge: Handshake = {
   answer({ inbound, verifyToken }) {
     if (inbound.method !== 'GET' || sole(inbound.query('hub.mode')) !== 'subscribe') return undefined
     const given = sole(inbound.query('hub.verify_token'))
-    if (verifyToken === undefined || verifyToken === '') return reject('credential_mismatch', 'expected verifyToken to be set for this source')
+    if (verifyToken === undefined || verifyToken === '')
+      return reject('credential_mismatch', 'expected verifyToken to be set for this source')
     if (given === undefined || !equalSecrets(Buffer.from(given), Buffer.from(verifyToken)))
       return reject('credential_mismatch', 'expected hub.verify_token to be the verifyToken of this source')
     return echo(sole(inbound.query('hub.challenge')))
@@ -97,7 +104,8 @@ export const xChallenge: Handshake = {
   answer({ inbound, key }) {
     if (inbound.method !== 'GET') return undefined
     const token = sole(inbound.query('crc_token'))
-    if (!key || token === undefined || !crcToken.test(token)) return malformed('a crc_token of at most 256 base64 characters')
+    if (!key || token === undefined || !crcToken.test(token))
+      return malformed('a crc_token of at most 256 base64 characters')
     return json({ response_token: `sha256=${key.mac(token).toString('base64')}` })
   },
 }
@@ -113,7 +121,8 @@ export const dropboxChallenge: Handshake = {
 export const graphValidation: Handshake = {
   methods: ['POST'],
   proven: false,
-  answer: ({ inbound }) => (inbound.query('validationToken').length > 0 ? echo(sole(inbound.query('validationToken'))) : undefined),
+  answer: ({ inbound }) =>
+    inbound.query('validationToken').length > 0 ? echo(sole(inbound.query('validationToken'))) : undefined,
 }
 
 /** WooCommerce: a new webhook first posts `webhook_id=<n>`, unsigned, and is switched off unless the answer is 200. */
@@ -121,16 +130,26 @@ export const wooCommercePing: Handshake = {
   methods: ['POST'],
   proven: false,
   answer: ({ inbound }) =>
-    inbound.header('x-wc-webhook-signature') === undefined && /^webhook_id=\d{1,20}$/.test(inbound.body.subarray(0, 64).toString('latin1')) && inbound.body.length <= 64
+    inbound.header('x-wc-webhook-signature') === undefined &&
+    /^webhook_id=\d{1,20}$/.test(inbound.body.subarray(0, 64).toString('latin1')) &&
+    inbound.body.length <= 64
       ? empty()
       : undefined,
 }
 
 /** Trello, Mandrill: a HEAD request, to see that something answers. */
-export const headProbe: Handshake = { methods: ['HEAD'], proven: false, answer: ({ inbound }) => (inbound.method === 'HEAD' ? empty() : undefined) }
+export const headProbe: Handshake = {
+  methods: ['HEAD'],
+  proven: false,
+  answer: ({ inbound }) => (inbound.method === 'HEAD' ? empty() : undefined),
+}
 
 /** Mailchimp: a GET to the URL with its secret. */
-export const getProbe: Handshake = { methods: ['GET'], proven: true, answer: ({ inbound }) => (inbound.method === 'GET' ? empty() : undefined) }
+export const getProbe: Handshake = {
+  methods: ['GET'],
+  proven: true,
+  answer: ({ inbound }) => (inbound.method === 'GET' ? empty() : undefined),
+}
 
 function sole(values: readonly string[] | undefined): string | undefined {
   return values?.length === 1 ? values[0] : undefined
@@ -138,12 +157,27 @@ function sole(values: readonly string[] | undefined): string | undefined {
 
 /** The challenge as plain text that no browser takes for a page: what is repeated here anyone may have sent. */
 function echo(challenge: string | undefined): Answer | Rejection {
-  if (challenge === undefined || challenge.length > echoCharsMax) return malformed(`one challenge of at most ${echoCharsMax} characters`)
-  return { status: 200, headers: [['content-type', 'text/plain; charset=utf-8'], ['x-content-type-options', 'nosniff']], body: challenge }
+  if (challenge === undefined || challenge.length > echoCharsMax)
+    return malformed(`one challenge of at most ${echoCharsMax} characters`)
+  return {
+    status: 200,
+    headers: [
+      ['content-type', 'text/plain; charset=utf-8'],
+      ['x-content-type-options', 'nosniff'],
+    ],
+    body: challenge,
+  }
 }
 
 function json(body: Readonly<Record<string, string | number>>): Answer {
-  return { status: 200, headers: [['content-type', 'application/json'], ['x-content-type-options', 'nosniff']], body: JSON.stringify(body) }
+  return {
+    status: 200,
+    headers: [
+      ['content-type', 'application/json'],
+      ['x-content-type-options', 'nosniff'],
+    ],
+    body: JSON.stringify(body),
+  }
 }
 
 function empty(): Answer {

@@ -1,5 +1,10 @@
 import { createHash, createHmac, createSecretKey, hash, timingSafeEqual, verify, type KeyObject } from 'node:crypto'
-import { readPublicKey, readSharedKey, type PublicKeyForm, type SharedKeyForm } from '@tenterhook/schemas/verification-key'
+import {
+  readPublicKey,
+  readSharedKey,
+  type PublicKeyForm,
+  type SharedKeyForm,
+} from '@tenterhook/schemas/verification-key'
 import type { SignatureRow } from './row.ts'
 
 /** What is signed, in pieces that are hashed one after the other; `secretPiece` stands for the secret itself (plain keyed hashes). */
@@ -30,13 +35,21 @@ type Encoding = SignatureRow['encoding']
 type Algorithm = SignatureRow['algorithm']
 
 /** undefined when the secret can't be used: then there is no key, never a key that anything matches. */
-export function compileKey({ algorithm, key, encoding }: Pick<SignatureRow, 'algorithm' | 'key' | 'encoding'>, secret: string): Key | undefined {
+export function compileKey(
+  { algorithm, key, encoding }: Pick<SignatureRow, 'algorithm' | 'key' | 'encoding'>,
+  secret: string,
+): Key | undefined {
   if (key === 'standard' && secret.startsWith('whpk_')) return publicKey('ed25519', 'ed25519', encoding, secret)
   if (key === 'ed25519' || key === 'p256') return publicKey(key, algorithm, encoding, secret)
   return sharedKey(key, algorithm, encoding, secret)
 }
 
-function sharedKey(form: SharedKeyForm, algorithm: Algorithm, encoding: Encoding, secret: string): SharedKey | undefined {
+function sharedKey(
+  form: SharedKeyForm,
+  algorithm: Algorithm,
+  encoding: Encoding,
+  secret: string,
+): SharedKey | undefined {
   const bytes = readSharedKey(form, secret)
   if (!bytes) return undefined
   const key = createSecretKey(bytes)
@@ -73,7 +86,11 @@ function publicKey(form: PublicKeyForm, algorithm: Algorithm, encoding: Encoding
     kind: 'public',
     version: 'v1a',
     match(pieces, signatures) {
-      const content = Buffer.concat(pieces.map((piece) => (typeof piece === 'string' ? Buffer.from(piece, 'utf8') : piece === secretPiece ? Buffer.alloc(0) : piece)))
+      const content = Buffer.concat(
+        pieces.map((piece) =>
+          typeof piece === 'string' ? Buffer.from(piece, 'utf8') : piece === secretPiece ? Buffer.alloc(0) : piece,
+        ),
+      )
       let result: Match = 'malformed'
       for (const signature of signatures) {
         const bytes = decodeStrictly(signature, encoding)

@@ -4,8 +4,11 @@ import type { Handshake } from './handshake.ts'
 import type { TimestampUnit } from './timestamp.ts'
 import type { UrlForms } from './url-forms.ts'
 
-/** What a scheme is: one row of the table. The engine knows no provider's name. */
-export type Row = (SignatureRow | CredentialRow | OpenRow) & {
+/** What a scheme is: how requests are proven, and what they are then. The engine knows no provider's name. */
+export type Row = (SignatureRow | CredentialRow | OpenRow) & EventRow
+
+/** What the proven requests of a scheme are. */
+export interface EventRow {
   /** What makes two requests the same event, and what kind of event it is: the first alternative whose parts are all there. */
   dedupe?: readonly Alternative[]
   type?: readonly Alternative[]
@@ -31,7 +34,15 @@ export type Source = FieldSelector | { text: string } | 'signedId' | 'bodyHash'
 /** The sender signs with a secret it shares, or with a private key whose public half is configured. */
 export interface SignatureRow {
   proof: 'signature'
-  algorithm: 'hmac-sha1' | 'hmac-sha256' | 'hmac-sha384' | 'hmac-sha512' | 'sha1' | 'sha256' | 'ed25519' | 'ecdsa-sha256'
+  algorithm:
+    | 'hmac-sha1'
+    | 'hmac-sha256'
+    | 'hmac-sha384'
+    | 'hmac-sha512'
+    | 'sha1'
+    | 'sha256'
+    | 'ed25519'
+    | 'ecdsa-sha256'
   key: SharedKeyForm | PublicKeyForm
   encoding: 'hex' | 'base64' | 'base64url'
   /** Complete sets of headers, any one of which a sender may use; the first that is all there counts, never a mix. */

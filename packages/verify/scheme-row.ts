@@ -1,9 +1,8 @@
-import type { FieldSelector, Verification } from '@tenterhook/schemas/verification'
 import { durationMs } from '@tenterhook/schemas/duration'
-import { getProbe, oktaVerification } from './handshake.ts'
-import { providers } from './providers.ts'
-import { header, path } from './row-shapes.ts'
-import type { Row, SignatureRow } from './row.ts'
+import type { FieldSelector, Verification } from '@tenterhook/schemas/verification'
+import { events } from './provider-events.ts'
+import { proofs } from './provider-proofs.ts'
+import type { EventRow, Row, SignatureRow } from './row.ts'
 
 /** The row a verification is checked by: a provider's, or one built from the operator's own settings. */
 export function rowOf(verification: Verification): Row {
@@ -11,7 +10,12 @@ export function rowOf(verification: Verification): Row {
     case 'none':
       return { proof: 'none', ...chosen(verification) }
     case 'hmac':
-      return { ...ownSignature(verification), algorithm: `hmac-${verification.algorithm}`, key: verification.key, ...chosen(verification) }
+      return {
+        ...ownSignature(verification),
+        algorithm: `hmac-${verification.algorithm}`,
+        key: verification.key,
+        ...chosen(verification),
+      }
     case 'ed25519':
       return { ...ownSignature(verification), algorithm: 'ed25519', key: 'ed25519', ...chosen(verification) }
     case 'bearer':
@@ -22,39 +26,53 @@ export function rowOf(verification: Verification): Row {
       return { proof: 'credential', from: { header: verification.header }, ...chosen(verification) }
     case 'query':
       return { proof: 'credential', from: { parameter: verification.parameter }, ...chosen(verification) }
-    // A value the operator chose for a header, by default Authorization (D).
+    // Okta repeats a value in a header of the operator's choice (D).
     case 'okta':
-      return { proof: 'credential', from: { header: verification.header }, dedupe: [[path('data.events.*.uuid')]], type: [[path('data.events.*.eventType')]], handshakes: [oktaVerification] }
-    // Neither signs; the secret stands in the URL that is registered (T, R).
+      return { proof: 'credential', from: { header: verification.header }, ...events.okta }
+    // These don't sign; the secret stands in the URL that is registered (T, R).
     case 'mailchimp':
-      return { proof: 'credential', from: { parameter: verification.parameter }, dedupe: [['bodyHash']], type: [[path('type')]], handshakes: [getProbe] }
     case 'activecampaign':
-      return { proof: 'credential', from: { parameter: verification.parameter }, type: [[path('type')]] }
+      return { proof: 'credential', from: { parameter: verification.parameter }, ...events[verification.scheme] }
     default:
-      return providers[verification.scheme]
+      return { ...proofs[verification.scheme], ...events[verification.scheme] }
   }
 }
 
 /** The tolerance an operator set in place of the row's; undefined: the row's. */
 export function toleranceMsOf(verification: Verification): number | undefined {
-  if ('tolerance' in verification && verification.tolerance !== undefined) return durationMs(verification.tolerance)
-  return undefined
+  return 'tolerance' in verification && verification.tolerance !== undefined
+    ? durationMs(verification.tolerance)
+    : undefined
 }
 
-function ownSignature({ header: name, encoding, prefix, signed, timestamp, idHeader }: Extract<Verification, { scheme: 'hmac' | 'ed25519' }>): Omit<SignatureRow, 'algorithm' | 'key'> {
-  const set = { signature: [name] as const, ...(timestamp && { timestamp: timestamp.header }), ...(idHeader !== undefined && { id: idHeader }) }
+type OwnSignature = Extract<Verification, { scheme: 'hmac' | 'ed25519' }>
+
+function ownSignature({
+  header,
+  encoding,
+  prefix,
+  signed,
+  timestamp,
+  idHeader,
+}: OwnSignature): Omit<SignatureRow, 'algorithm' | 'key'> {
   return {
     proof: 'signature',
     encoding,
-    headers: [set],
+    headers: [
+      {
+        signature: [header],
+        ...(timestamp && { timestamp: timestamp.header }),
+        ...(idHeader !== undefined && { id: idHeader }),
+      },
+    ],
     layout: { kind: 'plain', prefix },
     signed,
-    ...(timestamp && { timestamp: { from: 'header' as const, unit: timestamp.format, toleranceMs: durationMs(timestamp.tolerance) } }),
+    ...(timestamp && {
+      timestamp: { from: 'header', unit: timestamp.format, toleranceMs: durationMs(timestamp.tolerance) },
+    }),
   }
 }
 
-function chosen({ dedupe, type }: { dedupe?: FieldSelector | undefined; type?: FieldSelector | undefined }): Pick<Row, 'dedupe' | 'type'> {
-  return { ...(dedupe && { dedupe: [[source(dedupe)]] }), ...(type && { type: [[source(type)]] }) }
+function chosen({ dedupe, type }: { dedupe?: FieldSelector | undefined; type?: FieldSelector | undefined }): EventRow {
+  return { ...(dedupe && { dedupe: [[dedupe]] }), ...(type && { type: [[type]] }) }
 }
-
-const source = (selector: FieldSelector) => ('header' in selector ? header(selector.header) : path(selector.path))

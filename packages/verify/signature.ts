@@ -31,34 +31,43 @@ export interface SignatureCheck {
 }
 
 /** Compile a signature row and its secrets. Proves nothing when no secret is usable. */
-export function compileSignature(row: SignatureRow, secrets: readonly string[], toleranceMs: number | undefined): SignatureCheck {
+export function compileSignature(
+  row: SignatureRow,
+  secrets: readonly string[],
+  toleranceMs: number | undefined,
+): SignatureCheck {
   const parts: readonly Part[] = templateParts(row.signed, slots) ?? []
   const keys = secrets.map((secret) => compileKey(row, secret)).filter((key) => key !== undefined)
   const urls = row.urls ?? asRegistered
   const signsUrl = parts.some((part) => 'slot' in part && part.slot === 'url')
   const signsId = parts.some((part) => 'slot' in part && part.slot === 'id')
-  const pieces: SignatureCheck['pieces'] = (inbound, timestamp, id, url) => collect(parts, row, inbound, { timestamp, id, url })
+  const pieces: SignatureCheck['pieces'] = (inbound, timestamp, id, url) =>
+    collect(parts, row, inbound, { timestamp, id, url })
 
   return {
     keys,
     pieces,
     prove(received, nowMs) {
-      if (keys.length === 0 || parts.length === 0) return reject('secret_unusable', 'none of the configured secrets can be used')
+      if (keys.length === 0 || parts.length === 0)
+        return reject('secret_unusable', 'none of the configured secrets can be used')
       const set = row.headers.find((headers) => isComplete(headers, received)) ?? row.headers[0]
       const read = readSignatures(row, set, received)
       if ('kind' in read) return read
       for (const [name, value] of Object.entries(row.pinned ?? {}))
-        if (received.header(name.toLowerCase()) !== value) return reject('header_unexpected', `expected ${name}: ${value}`)
+        if (received.header(name.toLowerCase()) !== value)
+          return reject('header_unexpected', `expected ${name}: ${value}`)
 
       const dated = readTimestamp(row, set, read.timestamp, received)
       if ('kind' in dated) return dated
       const id = signsId ? received.header(set.id?.toLowerCase() ?? '') : ''
       if (id === undefined || (signsId && id === '')) return reject('id_missing', `expected one ${set.id} header`)
-      if (signsId && isCuttable(parts, id)) return reject('id_malformed', `expected ${set.id} without the text that ends it in the signed content`)
+      if (signsId && isCuttable(parts, id))
+        return reject('id_malformed', `expected ${set.id} without the text that ends it in the signed content`)
 
       const inbound = row.decompressed ? decompress(received) : received
       if ('kind' in inbound) return inbound
-      if (row.refusedBody?.test(inbound.body.toString('latin1'))) return reject('body_malformed', 'a body of this shape could have been signed as a challenge')
+      if (row.refusedBody?.test(inbound.body.toString('latin1')))
+        return reject('body_malformed', 'a body of this shape could have been signed as a challenge')
 
       let key: Key | undefined
       let malformed = true
@@ -73,7 +82,13 @@ export function compileSignature(row: SignatureRow, secrets: readonly string[], 
         }
         if (key) break
       }
-      if (!key) return malformed ? malformedSignature(row, set) : reject('signature_mismatch', `no configured secret makes the signature in ${set.signature[0]} for this request`)
+      if (!key)
+        return malformed
+          ? malformedSignature(row, set)
+          : reject(
+              'signature_mismatch',
+              `no configured secret makes the signature in ${set.signature[0]} for this request`,
+            )
       if (row.bodyHashParameter !== undefined) {
         const refusal = checkBodyHash(row.bodyHashParameter, inbound)
         if (refusal) return refusal
@@ -102,7 +117,8 @@ function readSignatures(row: SignatureRow, set: HeaderSet, inbound: Inbound): Si
     const value = inbound.header(name.toLowerCase())
     if (value === undefined) {
       // A second copy is how a forged signature is smuggled beside a good one.
-      if (inbound.isRepeated(name.toLowerCase())) return reject('signature_malformed', `expected ${name} once, it came more than once`)
+      if (inbound.isRepeated(name.toLowerCase()))
+        return reject('signature_malformed', `expected ${name} once, it came more than once`)
       continue
     }
     if (value === '') return reject('signature_missing', `expected a signature in ${name}, it is empty`)
@@ -124,18 +140,28 @@ function malformedSignature(row: SignatureRow, set: HeaderSet): Rejection {
       : layout.kind === 'versions'
         ? 'v1,<base64>'
         : `${layout.timestamp === undefined ? '' : `${layout.timestamp}=<timestamp>${layout.separator}`}${layout.signature}=<${row.encoding}>`
-  return reject('signature_malformed', `expected ${set.signature[0]} to be written ${written}, with a signature of the right length`)
+  return reject(
+    'signature_malformed',
+    `expected ${set.signature[0]} to be written ${written}, with a signature of the right length`,
+  )
 }
 
 /** Text and milliseconds of the timestamp; a row without one, or with one in the body, has neither yet. */
-function readTimestamp(row: SignatureRow, set: HeaderSet, field: string | undefined, inbound: Inbound): { text: string; ms?: number } | Rejection {
+function readTimestamp(
+  row: SignatureRow,
+  set: HeaderSet,
+  field: string | undefined,
+  inbound: Inbound,
+): { text: string; ms?: number } | Rejection {
   const rule = row.timestamp
   if (!rule || typeof rule.from === 'object') return { text: '' }
   const text = rule.from === 'field' ? field : inbound.header(set.timestamp?.toLowerCase() ?? '')
   const where = rule.from === 'field' ? set.signature[0] : set.timestamp
   if (text === undefined || text === '') return reject('timestamp_missing', `expected one timestamp in ${where}`)
   const ms = parseTimestamp(text, rule.unit)
-  return ms === undefined ? reject('timestamp_malformed', `expected the timestamp in ${where} as ${rule.unit}, and nothing else`) : { text, ms }
+  return ms === undefined
+    ? reject('timestamp_malformed', `expected the timestamp in ${where} as ${rule.unit}, and nothing else`)
+    : { text, ms }
 }
 
 function readBodyTimestamp(row: SignatureRow, inbound: Inbound): number | undefined {
@@ -144,7 +170,12 @@ function readBodyTimestamp(row: SignatureRow, inbound: Inbound): number | undefi
   return found?.length === 1 ? parseTimestamp(found[0] ?? '', row.timestamp.unit) : undefined
 }
 
-function collect(parts: readonly Part[], row: SignatureRow, inbound: Inbound, signed: { timestamp: string; id: string; url: string }): Piece[] | undefined {
+function collect(
+  parts: readonly Part[],
+  row: SignatureRow,
+  inbound: Inbound,
+  signed: { timestamp: string; id: string; url: string },
+): Piece[] | undefined {
   const pieces: Piece[] = []
   for (const part of parts) {
     if ('literal' in part) pieces.push(part.literal)

@@ -27,9 +27,19 @@ export function writeTimestamp(nowMs: number, unit: TimestampUnit): string {
 /** Too old, too far ahead, or undefined when it is within the tolerance (both ends count as within). */
 export function judgeTimestamp(timestampMs: number, toleranceMs: number, nowMs: number): Rejection | undefined {
   const ageMs = nowMs - timestampMs
-  if (ageMs > toleranceMs) return { kind: 'rejected', code: 'timestamp_stale', detail: `the signed timestamp is ${Math.ceil(ageMs / 1_000)} s old; at most ${toleranceMs / 1_000} s is accepted` }
+  if (ageMs > toleranceMs)
+    return {
+      kind: 'rejected',
+      code: 'timestamp_stale',
+      detail: `the signed timestamp is ${Math.ceil(ageMs / 1_000)} s old; at most ${toleranceMs / 1_000} s is accepted`,
+    }
   const aheadMs = Math.min(toleranceMs, aheadMaxMs)
   // Written so that NaN, from a clock or a timestamp, ends here and not in acceptance.
-  if (!(-ageMs <= aheadMs)) return { kind: 'rejected', code: 'timestamp_future', detail: `the signed timestamp is ${Math.ceil(-ageMs / 1_000)} s ahead of this clock; at most ${aheadMs / 1_000} s is accepted` }
+  if (!(-ageMs <= aheadMs))
+    return {
+      kind: 'rejected',
+      code: 'timestamp_future',
+      detail: `the signed timestamp is ${Math.ceil(-ageMs / 1_000)} s ahead of this clock; at most ${aheadMs / 1_000} s is accepted`,
+    }
   return undefined
 }

@@ -15,7 +15,10 @@ export const twilioUrls: UrlForms = (url) => {
   const host = `${bare.protocol}//${userInfo(bare)}${bare.host}`
   const tail = bare.pathname + bare.search + bare.hash
   const both = [host + tail, `${host}:${port}${tail}`]
-  const legacy = bare.search === '' ? [] : both.map((form) => `${form.slice(0, form.indexOf('?'))}?${stringify(parse(bare.search.slice(1)))}`)
+  const legacy =
+    bare.search === ''
+      ? []
+      : both.map((form) => `${form.slice(0, form.indexOf('?'))}?${stringify(parse(bare.search.slice(1)))}`)
   return [...new Set([url, ...both, ...legacy])]
 }
 

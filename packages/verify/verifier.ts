@@ -59,7 +59,11 @@ function compileProof(row: Row, verification: Verification): Proof {
   const query = row.credentials?.query ?? []
   switch (row.proof) {
     case 'none':
-      return { prove: (inbound) => ({ kind: 'proven', inbound }), currentKey: undefined, credentials: { headers, query } }
+      return {
+        prove: (inbound) => ({ kind: 'proven', inbound }),
+        currentKey: undefined,
+        credentials: { headers, query },
+      }
     case 'credential': {
       const check = compileCredential(row, secrets)
       return {
