@@ -54,10 +54,10 @@ export type Forwarded = {
  */
 export function forwardHeaders({ received, credentials, destination, delivery, signature, trace }: Forwarded): HeaderPairs {
   const named = headerValues(received, 'connection').flatMap((value) => value.split(',').map((name) => name.trim().toLowerCase()))
-  const refused = new Set([...dropped, ...credentials.map((name) => name.toLowerCase()), ...named])
+  const refused = new Set([...credentials.map((name) => name.toLowerCase()), ...named])
   const passed = received.filter(([name, value]) => {
     const lower = name.toLowerCase()
-    return !refused.has(lower) && !droppedPrefixes.some((prefix) => lower.startsWith(prefix)) && isSendable(value)
+    return !dropped.has(lower) && !refused.has(lower) && !droppedPrefixes.some((prefix) => lower.startsWith(prefix)) && isSendable(value)
   })
 
   const fixed = Object.entries(destination.headers).filter(([name]) => !framing.has(name.toLowerCase()))

