@@ -62,19 +62,11 @@ export function forwardHeaders({ received, credentials, destination, delivery, s
 
   const fixed = Object.entries(destination.headers).filter(([name]) => !framing.has(name.toLowerCase()))
   const signedByProvider = signature === undefined && headerValues(passed, 'webhook-signature').length > 0
-  const ours: [string, string][] = [
-    ...(signedByProvider ? [] : ([['webhook-id', delivery.id]] as [string, string][])),
-    ...(signature === undefined
-      ? []
-      : ([
-          ['webhook-timestamp', String(signature.timestampSeconds)],
-          ['webhook-signature', signature.value],
-        ] as [string, string][])),
-    ['webhook-attempt', String(delivery.attempt)],
-    ['webhook-sequence', delivery.sequence],
-    ['traceparent', trace.traceparent],
-    ...(trace.tracestate === undefined ? [] : ([['tracestate', trace.tracestate]] as [string, string][])),
-  ]
+  const ours: [string, string][] = []
+  if (!signedByProvider) ours.push(['webhook-id', delivery.id])
+  if (signature !== undefined) ours.push(['webhook-timestamp', String(signature.timestampSeconds)], ['webhook-signature', signature.value])
+  ours.push(['webhook-attempt', String(delivery.attempt)], ['webhook-sequence', delivery.sequence], ['traceparent', trace.traceparent])
+  if (trace.tracestate !== undefined) ours.push(['tracestate', trace.tracestate])
   return layered([[['user-agent', 'tenterhook']], passed, fixed, authHeaders(destination.auth), ours])
 }
 

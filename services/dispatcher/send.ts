@@ -101,13 +101,13 @@ export function createSender({
         const line = sockets.createLine(url.origin, opened.socket, opened.address)
         return finish(line, await exchangeOver(line), opened.timings)
       }
-      place.leave()
       const totalMs = monotonicMs() - startMs
       if (opened.kind === 'exhausted') return { kind: 'abandoned', code: 'no_socket', detail: opened.detail }
       if (opened.kind === 'aborted') return stoppedUnsent(stop.signal, timeoutMs, { totalMs })
       return { ...opened, timings: { ...opened.timings, totalMs } }
     } finally {
       clearTimeout(deadline)
+      place.leave() // unless a line was left in it: a place that is kept by mistake is one socket less for ever
     }
   }
 
