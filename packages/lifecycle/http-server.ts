@@ -8,7 +8,7 @@ export type HttpServerComponent = Component & {
 }
 
 /** The port or host can't be had. The message is one line for the operator and names the variable to change. */
-export class ListenError extends Error {
+class ListenError extends Error {
   readonly code: 'port_in_use' | 'port_not_permitted' | 'host_not_available' | 'listen_failed'
   constructor(code: ListenError['code'], message: string, cause: unknown) {
     super(message, { cause })

@@ -1,5 +1,5 @@
 /** What stands in a log line in place of a secret. */
-export const censored = '[redacted]'
+const censored = '[redacted]'
 
 /** Fields never written out, whatever a caller passes: secrets, and the bytes and headers of strangers. */
 const secretNames = new Set([

@@ -141,7 +141,7 @@ export function createMetrics({ service }: { service: ServiceName }) {
     redisEpochs: new Counter({
       name: 'tenterhook_redis_epochs_total',
       help: 'Times that Redis was found wiped or rewound.',
-      registers: shownBy('router', 'dispatcher'),
+      registers: shownBy('dispatcher'),
     }),
     oldestSnapshotAge: new Gauge({
       name: 'tenterhook_oldest_snapshot_age_seconds',
