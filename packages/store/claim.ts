@@ -39,27 +39,25 @@ const claimed = `
   FROM counted c JOIN event_content t ON t.event_id = c.id ORDER BY c.seq`
 
 /**
- * Counts a try for the accepted ones among these events, before any of the work, and hands over what routing reads.
- * An event that was tried often may bring its router down, so it is not claimed in company: a batch leaves it to the sweep.
+ * Hands over what routing reads of the accepted ones among these events, for the first time: their job came straight from
+ * ingest. No try is counted, which spares an update of each event; a job that comes back is not routed (its router may
+ * have died of it), so whatever fails once is the sweep's, which counts.
  */
-export async function claimEvents(db: Db, ids: readonly EventId[]): Promise<ClaimedEvent[]> {
+export async function readAcceptedEvents(db: Db, ids: readonly EventId[]): Promise<ClaimedEvent[]> {
   const { rows } = await db.query<Row>({
-    name: 'claim',
-    text: `WITH mine AS MATERIALIZED (
-        SELECT id FROM events WHERE id = ANY($1::text[]) AND state = 'accepted' AND (route_tries < $2 OR cardinality($1::text[]) = 1)
-          AND route_tries < $3
-        ORDER BY id FOR UPDATE SKIP LOCKED),
-      counted AS (
-        UPDATE events e SET route_tries = e.route_tries + 1 FROM mine WHERE e.id = mine.id
-        RETURNING e.id, e.source_id, e.type, e.route_tries, e.received_at, e.seq)
-      ${claimed}`,
-    values: [ids, triesTogetherMax, triesMax],
+    name: 'read_accepted',
+    text: `SELECT e.id, e.source_id, e.type, t.path, t.query, t.headers, t.body, t.traceparent, e.route_tries,
+        (extract(epoch FROM e.received_at) * 1000)::float8 AS received_ms
+      FROM events e JOIN event_content t ON t.event_id = e.id
+      WHERE e.id = ANY($1::text[]) AND e.state = 'accepted' AND e.route_tries = 0 ORDER BY e.seq`,
+    values: [ids],
   })
   return rows.map(fromRow)
 }
 
 /**
- * T2s: the same for events whose wake-up time has come, at most `rowsMax` together, or one that must go alone.
+ * T2s: claims events whose wake-up time has come, at most `rowsMax` together, or one that must go alone, and counts a try
+ * for each before any of the work (DESIGN §3.10).
  * Each claim moves the wake-up on, further with each try, so that copies of the router don't repeat each other.
  */
 export async function claimDueEvents(db: Db, rowsMax: number, routeWaitMs: number): Promise<ClaimedEvent[]> {

@@ -38,8 +38,8 @@ export async function listConnections(db: Db, filter: ConfigFilter, page: PageRe
     table: 'connections',
     columns: 'id, name, version, managed_by, source_id, destination_id, spec, created_at, updated_at, deleted_at',
     narrow: byNameOrId(filter),
-    show: 'row.*, s.name AS source_name, t.name AS destination_name',
-    joins: 'LEFT JOIN sources s ON s.id = row.source_id LEFT JOIN destinations t ON t.id = row.destination_id',
+    show: 'hit.*, s.name AS source_name, t.name AS destination_name',
+    joins: 'LEFT JOIN sources s ON s.id = hit.source_id LEFT JOIN destinations t ON t.id = hit.destination_id',
   })
   return { rows: rows.map(toView), next }
 }

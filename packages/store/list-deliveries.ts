@@ -100,11 +100,11 @@ export async function listDeliveries(
       ...when(filter.destinationIds, 'destination_id = ANY(?::text[])'),
       ...conditionsOf(filter.state),
     ],
-    show: `row.*, s.name AS source_name, n.name AS connection_name, t.name AS destination_name, t.pause_reason, t.closed_until,
+    show: `hit.*, s.name AS source_name, n.name AS connection_name, t.name AS destination_name, t.pause_reason, t.closed_until,
       CASE WHEN ${mayBeHeld} AND t.deleted_at IS NULL THEN
         CASE WHEN t.paused THEN 'pause' WHEN t.closed_until > clock() THEN 'closed' END END AS waits_for`,
-    joins: `LEFT JOIN sources s ON s.id = row.source_id LEFT JOIN connections n ON n.id = row.connection_id
-      LEFT JOIN destinations t ON t.id = row.destination_id`,
+    joins: `LEFT JOIN sources s ON s.id = hit.source_id LEFT JOIN connections n ON n.id = hit.connection_id
+      LEFT JOIN destinations t ON t.id = hit.destination_id`,
   })
   return { rows: rows.map(toSummary), next }
 }

@@ -55,7 +55,7 @@ export async function listDestinations(
     columns: `id, name, version, managed_by, spec, secrets, paused, pause_reason, win, created_at, updated_at, deleted_at,
       CASE WHEN closed_until > clock() THEN closed_until END AS closed_until`,
     narrow: byNameOrId(filter),
-    show: 'row.*',
+    show: 'hit.*',
   })
   return { rows: rows.map((row) => toView(row, keys)), next }
 }

@@ -56,8 +56,8 @@ export async function listEvents(db: Db, filter: EventFilter, page: PageRequest)
       ...when(filter.type, 'type = ?'),
       ...when(filter.state, 'state = ?'),
     ],
-    show: 'row.*, s.name AS source_name',
-    joins: 'LEFT JOIN sources s ON s.id = row.source_id',
+    show: 'hit.*, s.name AS source_name',
+    joins: 'LEFT JOIN sources s ON s.id = hit.source_id',
   })
   return { rows: rows.map(toSummary), next }
 }

@@ -50,7 +50,7 @@ export async function listRejections(db: Db, filter: RejectionFilter, page: Page
     columns: '*',
     narrow: when(filter.ids, 'id = ANY(?::text[])'),
     conditions: [...when(filter.source, '? IN (source_id, source_name)'), ...when(filter.code, 'code = ?')],
-    show: 'row.*',
+    show: 'hit.*',
   })
   return { rows: rows.map(toRejection), next }
 }

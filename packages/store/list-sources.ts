@@ -44,7 +44,7 @@ export async function listSources(
     table: 'sources',
     columns: 'id, name, version, managed_by, spec, secrets, created_at, updated_at, deleted_at',
     narrow: byNameOrId(filter),
-    show: 'row.*',
+    show: 'hit.*',
   })
   return { rows: rows.map((row) => toView(row, keys)), next }
 }

@@ -38,7 +38,7 @@ export interface Listing {
   narrow?: readonly Condition[]
   /** All others. */
   conditions?: readonly Condition[]
-  /** The select list over `row` and `joins`, for the rows of the page only. */
+  /** The select list over `hit` and `joins`, for the rows of the page only. */
   show: string
   joins?: string
 }
@@ -66,7 +66,7 @@ export async function readPage<Row extends pg.QueryResultRow & { id: string }>(
     text: `WITH seen AS MATERIALIZED (
         SELECT ${columns} FROM ${table} WHERE id < $1 AND id >= $2${inside} ORDER BY id DESC LIMIT $3),
       hits AS MATERIALIZED (SELECT * FROM seen WHERE ${matching} ORDER BY id DESC LIMIT $4),
-      page AS (SELECT ${show} FROM hits row ${joins})
+      page AS (SELECT ${show} FROM hits hit ${joins})
       SELECT page.*, ended.scanned_to FROM (
         SELECT CASE WHEN (SELECT count(*) FROM hits) < $4 THEN
           (SELECT CASE WHEN count(*) = $3 THEN min(id) END FROM seen) END AS scanned_to) ended

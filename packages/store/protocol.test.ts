@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
 import { deriveDeliveryId, type ConnectionId, type DeliveryId, type DestinationId, type EventId, type SourceId } from '@tenterhook/schemas/ids'
 import { addConnection, addDestination, addSource, newEvent, openTestStore, testKeys, type TestStore } from '../../test/support/store.ts'
 import { acceptEvents } from './accept.ts'
-import { claimDueEvents, claimEvents, endUnroutable, triesMax, triesTogetherMax } from './claim.ts'
+import { claimDueEvents, readAcceptedEvents, endUnroutable, triesMax, triesTogetherMax } from './claim.ts'
 import { readConfigVersion, readDestinations } from './config.ts'
 import { changeConfig, remove } from './config-change.ts'
 import { cancelDelivery, pauseDestination, resumeDestination, slowDestination } from './destination-state.ts'
@@ -40,13 +40,21 @@ function deliveryOf(eventId: EventId, overrides: Partial<NewDelivery> = {}): New
 }
 
 async function route(eventIds: readonly EventId[], overrides: Partial<NewDelivery> = {}) {
-  return routeEvents(store.fast, await readConfigVersion(store.fast), eventIds.map((eventId) => ({ eventId, reasons: null, deliveries: [deliveryOf(eventId, overrides)] })))
+  return routeEvents(store.fast, await readConfigVersion(store.fast), eventIds.map((eventId) => ({ eventId, reasons: null, deliveries: [deliveryOf(eventId, overrides)] })), 10_000)
 }
 
+/** Admitted as they are routed. */
 async function admitted(count: number, overrides: Partial<NewDelivery> = {}) {
-  const events = await accept(count)
-  await route(events, overrides)
-  return (await feed(store.fast, [destination], 10_000)).admitted
+  const routed = await route(await accept(count), overrides)
+  return routed.kind === 'routed' ? routed.queued.map((id) => ({ id, generation: 1 })) : []
+}
+
+/** Routed while the destination was closed for a moment, so that they wait to be fed. */
+async function waiting(events: readonly EventId[], overrides: Partial<NewDelivery> = {}) {
+  await pauseDestination(store.durable, destination, 'test')
+  const routed = await route(events, overrides)
+  await resumeDestination(store.durable, destination)
+  return routed
 }
 
 async function leased(count = 1): Promise<Leased[]> {
@@ -87,8 +95,8 @@ describe('routing', () => {
     if (!event) throw new Error('no event')
     const old = await readConfigVersion(store.fast)
     await addDestination(store, { name: 'newer' })
-    expect(await routeEvents(store.fast, old, [{ eventId: event, reasons: null, deliveries: [deliveryOf(event)] }])).toEqual({ kind: 'config_changed' })
-    expect(await route([event])).toEqual({ kind: 'routed', eventIds: [event] })
+    expect(await routeEvents(store.fast, old, [{ eventId: event, reasons: null, deliveries: [deliveryOf(event)] }], 10_000)).toEqual({ kind: 'config_changed' })
+    expect(await route([event])).toMatchObject({ kind: 'routed', eventIds: [event] })
   })
 
   test('an accepted event that no job brought is claimed when its time comes, and not again at once', async () => {
@@ -102,12 +110,16 @@ describe('routing', () => {
   test('an event that keeps failing is claimed alone, and ends unroutable', async () => {
     const [poison, ...others] = await accept(4)
     if (!poison) throw new Error('no event')
-    for (let i = 0; i < triesTogetherMax; i++) expect(await claimEvents(store.fast, [poison])).toHaveLength(1)
-    expect((await claimEvents(store.fast, [poison, ...others])).map((event) => event.id)).toEqual(others)
+    expect(await readAcceptedEvents(store.fast, [poison, ...others])).toHaveLength(4)
+    for (let tries = 0; tries < triesTogetherMax; tries++) {
+      await store.shiftClock(60_000)
+      expect((await claimDueEvents(store.fast, 10, 5_000)).map((event) => event.tries)).toEqual(Array(4).fill(tries + 1))
+    }
+    // What a sweep took over is no job's any more.
+    expect(await readAcceptedEvents(store.fast, [poison, ...others])).toEqual([])
+    await route(others)
     await store.shiftClock(60_000)
-    expect((await claimDueEvents(store.fast, 10, 5_000)).map((event) => event.id)).toEqual(others)
     for (let tries = triesTogetherMax; tries < triesMax; tries++) {
-      await route(others)
       expect((await claimDueEvents(store.fast, 10, 5_000)).map((event) => event.id)).toEqual([poison])
       expect(await endUnroutable(store.fast, 10)).toEqual([])
       await store.shiftClock(60_000)
@@ -120,14 +132,32 @@ describe('routing', () => {
 describe('feeding', () => {
   test('admits no more than the window, with any number of feeders at once', async () => {
     await store.durable.query('UPDATE destinations SET win = 7')
-    await route(await accept(50))
+    await waiting(await accept(50))
     const rounds = await Promise.all(Array.from({ length: 8 }, () => feed(store.fast, [destination], 10_000)))
     expect(rounds.flatMap((one) => one.admitted)).toHaveLength(7)
     expect((await feed(store.fast, [destination], 10_000)).admitted).toEqual([])
   })
 
+  test('routers at once admit no more than the window, and say what is left to feed', async () => {
+    await store.durable.query('UPDATE destinations SET win = 7')
+    const batches = await Promise.all(Array.from({ length: 6 }, () => accept(5)))
+    const routed = await Promise.all(batches.map((events) => route(events)))
+    const queued = routed.flatMap((one) => (one.kind === 'routed' ? one.queued : []))
+    expect(queued.length).toBeGreaterThan(0)
+    expect(queued.length + (await feed(store.fast, [destination], 10_000)).admitted.length).toBe(7)
+    expect(routed.flatMap((one) => (one.kind === 'routed' ? one.toFeed : []))).toContain(destination)
+  })
+
+  test('what is new does not overtake what waits', async () => {
+    const [first] = await accept(1)
+    await waiting([first as EventId])
+    const [second] = await accept(1)
+    expect(await route([second as EventId])).toEqual({ kind: 'routed', eventIds: [second], queued: [], toFeed: [destination] })
+    expect((await feed(store.fast, [destination], 10_000)).admitted.map((one) => one.id)).toEqual([first, second].map((event) => deriveDeliveryId(event as EventId, connection)))
+  })
+
   test('a destination that another feeder holds is reported, to be asked again', async () => {
-    await route(await accept(1))
+    await waiting(await accept(1))
     const client = await store.durable.connect()
     try {
       await client.query('BEGIN')
@@ -151,8 +181,8 @@ describe('feeding', () => {
 
   test('a paused destination is fed nothing, its rows are not touched, and it drains in order after resume', async () => {
     const events = await accept(3)
-    await route(events)
     expect(await pauseDestination(store.durable, destination, 'test')).toBe(true)
+    expect(await route(events)).toMatchObject({ queued: [], toFeed: [destination] })
     expect(await feed(store.fast, [destination], 10_000)).toEqual({ admitted: [], skipped: [] })
     expect(await dueDestinations(store.fast, 10)).toEqual([])
     await resumeDestination(store.durable, destination)
@@ -162,7 +192,7 @@ describe('feeding', () => {
 
   test('a delivery over its maximum age ends dead, expired', async () => {
     const events = await accept(1)
-    await route(events, { maxAgeMs: 1_000 })
+    await waiting(events, { maxAgeMs: 1_000 })
     await store.shiftClock(1_001)
     expect((await feed(store.fast, [destination], 10_000)).admitted).toEqual([])
     expect(await row(deriveDeliveryId(events[0] as EventId, connection))).toMatchObject({ state: 'dead', dead_reason: 'expired', due_at: null })
@@ -170,7 +200,7 @@ describe('feeding', () => {
 
   test('what waits for a deleted destination goes dead, and nothing is sent there', async () => {
     const jobs = await admitted(1)
-    await route(await accept(2))
+    await waiting(await accept(2))
     await changeConfig(store.durable, (change) => remove(change, 'destination', destination))
     expect(await lease(store.fast, jobs.map((job) => ({ ...job, token: randomUUID() })))).toEqual([])
     const { rows } = await store.durable.query<{ state: string; dead_reason: string }>('SELECT DISTINCT state, dead_reason FROM deliveries')
@@ -306,9 +336,9 @@ describe('results', () => {
   })
 
   test('a cancel ends a waiting delivery, and one in flight when its attempt fails', async () => {
-    const [waiting] = await accept(1)
-    await route([waiting as EventId])
-    const id = deriveDeliveryId(waiting as EventId, connection)
+    const [event] = await accept(1)
+    await waiting([event as EventId])
+    const id = deriveDeliveryId(event as EventId, connection)
     expect(await cancelDelivery(store.durable, id)).toEqual({ attemptInFlight: false })
     expect(await row(id)).toMatchObject({ state: 'cancelled' })
     expect(await cancelDelivery(store.durable, id)).toBeUndefined()

@@ -23,36 +23,25 @@ export interface Routing {
 }
 
 export type Routed =
-  /** These moved from accepted to routed; events of the batch that are missing were routed by another copy. */
-  | { kind: 'routed'; eventIds: EventId[] }
+  /**
+   * These moved from accepted to routed; events of the batch that are missing were routed by another copy. `queued`
+   * were admitted as they were made, in their first generation; `toFeed` have deliveries that wait to be admitted.
+   */
+  | { kind: 'routed'; eventIds: EventId[]; queued: DeliveryId[]; toFeed: DestinationId[] }
   /** The configuration is newer than the one that decided: nothing was written. */
   | { kind: 'config_changed' }
 
 /**
  * T2: in one transaction moves the accepted ones of these events to routed and inserts the deliveries of those it
- * moved, so that two copies never make a union. Does nothing unless the configuration still has `configVersion`.
+ * moved, so that two copies never make a union; admits at once what has room (T3). Does nothing unless the
+ * configuration still has `configVersion`. `queueWaitMs` as for feed().
  */
-export async function routeEvents(db: Db, configVersion: number, batch: readonly Routing[]): Promise<Routed> {
+export async function routeEvents(db: Db, configVersion: number, batch: readonly Routing[], queueWaitMs: number): Promise<Routed> {
   const deliveries = batch.flatMap((routing) => routing.deliveries)
-  const { rows } = await db.query<{ version: string; routed: EventId[] | null }>({
+  const { rows } = await db.query<{ current_version: string; routed_event: EventId | null; queued_delivery: DeliveryId | null; needs_feed: DestinationId | null }>({
     name: 'route',
-    text: `WITH mine AS MATERIALIZED (
-        SELECT e.id, e.seq, e.source_id FROM events e
-        WHERE e.id = ANY($2::text[]) AND e.state = 'accepted' AND (SELECT version FROM config) = $1
-        ORDER BY e.id FOR UPDATE SKIP LOCKED),
-      done AS (
-        UPDATE events e SET state = 'routed', due_at = NULL, routed_at = clock(), config_version = $1, routing = r.reasons
-        FROM mine JOIN unnest($2::text[], $3::text[]) AS r(id, reasons) ON r.id = mine.id
-        WHERE e.id = mine.id RETURNING e.id),
-      made AS (
-        INSERT INTO deliveries (id, event_id, connection_id, connection_version, destination_id, source_id, seq, order_key,
-                                state, due_at, expires_at, traceparent)
-        SELECT d.id, mine.id, d.connection, d.connection_version, d.destination, mine.source_id, mine.seq, d.order_key,
-               'pending', clock() + d.delay_ms * interval '1 millisecond', clock() + d.max_age_ms * interval '1 millisecond', d.traceparent
-        FROM mine JOIN unnest($4::text[], $5::text[], $6::text[], $7::int[], $8::text[], $9::text[], $10::float8[], $11::float8[], $12::text[])
-          AS d(id, event, connection, connection_version, destination, order_key, delay_ms, max_age_ms, traceparent) ON d.event = mine.id
-        ON CONFLICT (id) DO NOTHING)
-      SELECT (SELECT version FROM config) AS version, (SELECT array_agg(id) FROM done) AS routed`,
+    text: `SELECT current_version, routed_event, queued_delivery, needs_feed
+      FROM route_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13 * interval '1 millisecond')`,
     values: [
       configVersion,
       batch.map((routing) => routing.eventId),
@@ -66,9 +55,14 @@ export async function routeEvents(db: Db, configVersion: number, batch: readonly
       deliveries.map((delivery) => delivery.delayMs),
       deliveries.map((delivery) => delivery.maxAgeMs),
       textArray(deliveries.map((delivery) => delivery.traceparent)),
+      queueWaitMs,
     ],
   })
-  const row = rows[0]
-  if (!row || Number(row.version) !== configVersion) return { kind: 'config_changed' }
-  return { kind: 'routed', eventIds: row.routed ?? [] }
+  if (Number(rows[0]?.current_version) !== configVersion) return { kind: 'config_changed' }
+  return {
+    kind: 'routed',
+    eventIds: rows.flatMap((row) => row.routed_event ?? []),
+    queued: rows.flatMap((row) => row.queued_delivery ?? []),
+    toFeed: rows.flatMap((row) => row.needs_feed ?? []),
+  }
 }

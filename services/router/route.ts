@@ -1,5 +1,5 @@
 import { durationMs } from '@tenterhook/schemas/duration'
-import { deriveDeliveryId, type DestinationId, type EventId } from '@tenterhook/schemas/ids'
+import { deriveDeliveryId, type DeliveryId, type DestinationId, type EventId } from '@tenterhook/schemas/ids'
 import type { Probe } from '@tenterhook/schemas/probe'
 import { matchRules } from '@tenterhook/rules/match'
 import { buildSubject } from '@tenterhook/rules/subject'
@@ -13,6 +13,8 @@ import type { Rulebook } from './rulebook.ts'
 export interface RouteDeps {
   rulebooks: { current(): Promise<Rulebook>; reload(): Promise<void> }
   commit: (configVersion: number, batch: readonly Routing[]) => Promise<Routed>
+  /** Puts admitted deliveries on the deliver queue, best effort. */
+  enqueue: (jobs: ReadonlyArray<{ id: DeliveryId; generation: number }>) => void
   /** Asks for the destinations to be fed (T3). */
   feed: (destinationIds: readonly DestinationId[]) => void
   tracing: Tracing
@@ -24,11 +26,10 @@ export interface RouteDeps {
 
 /** Changes of the configuration that one batch sits out before it is left to the sweep. */
 const rulebookTriesMax = 5
+/** Of a delivery that is admitted as it is made (PROTOCOL §1: +1 at each admission). */
+const firstGeneration = 1
 
-/**
- * Match connections → filter → commit the deliveries → ask for feeding. `events` were claimed: a try is already counted
- * for each, so an event that brings this process down is contained (DESIGN §3.10).
- */
+/** Match connections → filter → commit the deliveries → enqueue what was admitted → ask for the rest to be fed. */
 export async function routeEvents(events: readonly ClaimedEvent[], deps: RouteDeps): Promise<void> {
   if (events.length === 0) return
   deps.probe('router.after_claim')
@@ -44,7 +45,8 @@ export async function routeEvents(events: readonly ClaimedEvent[], deps: RouteDe
     deps.probe('router.after_route')
     const moved = new Set(routed.eventIds)
     const mine = decided.filter((one) => moved.has(one.routing.eventId))
-    deps.feed([...new Set(mine.flatMap((one) => one.routing.deliveries.map((delivery) => delivery.destinationId)))])
+    deps.enqueue(routed.queued.map((id) => ({ id, generation: firstGeneration })))
+    deps.feed(routed.toFeed)
     report(mine, rulebook, deps, deps.monotonicMs() - begunMs)
     deps.probe('router.after_feed')
     return

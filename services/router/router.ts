@@ -8,7 +8,7 @@ import { createFeeder } from '@tenterhook/queue/feeder'
 import { createProducer } from '@tenterhook/queue/producer'
 import type { DestinationId, EventId } from '@tenterhook/schemas/ids'
 import type { Probe } from '@tenterhook/schemas/probe'
-import { claimEvents } from '@tenterhook/store/claim'
+import { readAcceptedEvents } from '@tenterhook/store/claim'
 import { readClock } from '@tenterhook/store/clock'
 import { readConfig } from '@tenterhook/store/config'
 import { openStore } from '@tenterhook/store/connect'
@@ -37,15 +37,18 @@ export async function routerService(environment: Environment<typeof routerVariab
     onConnectionError: (error) => log.warn({ event: 'postgres.connection_lost', error: error.message }),
   })
   const producer = createProducer({ url: environment.REDIS_URL, log })
+  /** Without a queue there is nothing to wait for: the sweep may lease at once. */
+  const queueWait = () => (producer.healthy() ? queueWaitMs : 0)
   const feeder = createFeeder({
-    feed: (ids) => feed(store.fast, ids as DestinationId[], producer.healthy() ? queueWaitMs : 0),
+    feed: (ids) => feed(store.fast, ids as DestinationId[], queueWait()),
     add: producer.addDeliveries,
     log,
     random: Math.random,
   })
   const deps: RouteDeps = {
     rulebooks: createRulebooks(() => readConfig(store.fast, keys)),
-    commit: (version, batch) => commitRouting(store.fast, version, batch),
+    commit: (version, batch) => commitRouting(store.fast, version, batch, queueWait()),
+    enqueue: producer.addDeliveries,
     feed: feeder.request,
     tracing,
     log,
@@ -57,7 +60,7 @@ export async function routerService(environment: Environment<typeof routerVariab
     url: environment.REDIS_URL,
     queue: 'route',
     concurrency: environment.TENTERHOOK_ROUTER_CONCURRENCY,
-    handle: async (job) => routeEvents(await claimEvents(store.fast, job.eventIds as EventId[]), deps),
+    handle: async (job) => routeEvents(await readAcceptedEvents(store.fast, job.eventIds as EventId[]), deps),
     log,
   })
 
