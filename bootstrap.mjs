@@ -45,8 +45,6 @@ class Refusal extends Error {}
 const children = new Set()
 let signalled
 
-await main()
-
 async function main() {
   // A terminal that is gone, or a reader that had enough (`| head`), must not end us before our child is stopped.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
@@ -236,20 +234,22 @@ function installEnvironment() {
       ([name]) => !/^(npm_|NODE_ENV$|NODE_OPTIONS$|INIT_CWD$)/i.test(name) || kept.test(name),
     ),
   )
-  // A laptop without a network should hear that in seconds, not after npm's minutes of retries.
   return {
     ...env,
     CI: 'true',
+    // A laptop without a network should hear that in seconds, not after npm's minutes of retries.
     npm_config_fetch_retries: '2',
     npm_config_fetch_retry_mintimeout: '1000',
     npm_config_fetch_retry_maxtimeout: '4000',
+    // We run the pnpm that package.json names; pnpm 12 would refuse a frozen lock file that doesn't name it too (pnpm#14124).
+    pnpm_config_pm_on_fail: 'ignore',
   }
 }
 
 /** The usual reasons in one line; undefined for an unusual one. */
 function explain(text, path) {
   if (/ENOSPC|EDQUOT|no space left/i.test(text)) return new Refusal(`no space left on the disk of ${root}`)
-  if (/ERR_PNPM_OUTDATED_LOCKFILE/.test(text))
+  if (/ERR_PNPM_\w*OUTDATED_LOCKFILE/.test(text))
     return new Refusal(
       'pnpm-lock.yaml does not fit the package.json files: run `pnpm install` and commit the lock file',
     )
@@ -356,3 +356,5 @@ function ifThere(act) {
     throw error
   }
 }
+
+await main()

@@ -1,6 +1,14 @@
 import { newId, type ConnectionId, type DestinationId, type SourceId } from '@tenterhook/schemas/ids'
 import { readConfig, type Config } from '@tenterhook/store/config'
-import { changeConfig, countUnfinished, putConnection, putDestination, putSource, remove, type ConfigChange } from '@tenterhook/store/config-change'
+import {
+  changeConfig,
+  countUnfinished,
+  putConnection,
+  putDestination,
+  putSource,
+  remove,
+  type ConfigChange,
+} from '@tenterhook/store/config-change'
 import type { Store } from '@tenterhook/store/connect'
 import type { EncryptionKeys } from '@tenterhook/store/secrets'
 import type { DesiredConfig } from './file.ts'
@@ -25,7 +33,12 @@ class Leave extends Error {
  * Brings the configuration to what the file asks for, in one transaction and as one version: when it returns, the next
  * event is routed by it. Removes only what apply made, and nothing with unfinished deliveries unless `prune`.
  */
-export async function applyConfig(store: Pick<Store, 'durable'>, keys: EncryptionKeys, desired: DesiredConfig, options: { prune: boolean; nowMs: number }): Promise<Applied> {
+export async function applyConfig(
+  store: Pick<Store, 'durable'>,
+  keys: EncryptionKeys,
+  desired: DesiredConfig,
+  options: { prune: boolean; nowMs: number },
+): Promise<Applied> {
   try {
     const { version, result } = await changeConfig(store.durable, async (change) => {
       const current = await readConfig(change.db, keys)
@@ -52,7 +65,14 @@ async function refuseUnfinished(change: ConfigChange, steps: readonly Step[]): P
   if (unfinished.length > 0) throw new Leave({ kind: 'refused', unfinished })
 }
 
-async function carryOut(change: ConfigChange, steps: readonly Step[], current: Config, desired: DesiredConfig, keys: EncryptionKeys, nowMs: number): Promise<void> {
+async function carryOut(
+  change: ConfigChange,
+  steps: readonly Step[],
+  current: Config,
+  desired: DesiredConfig,
+  keys: EncryptionKeys,
+  nowMs: number,
+): Promise<void> {
   // Removals first: a new entry may carry the name of a removed one.
   for (const step of steps) if (step.action === 'remove') await remove(change, step.kind, step.id)
   const idOf = new Map<string, string>()

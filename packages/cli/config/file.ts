@@ -1,12 +1,15 @@
-import { readFile } from 'node:fs/promises'
+import { stat, readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { isMap, isScalar, LineCounter, parseDocument, visit, type Document, type Scalar } from 'yaml'
 import { z } from 'zod'
 import { compileFilter } from '@tenterhook/rules/filter'
+import { suggest } from '@tenterhook/rules/suggestion'
 import { connectionSpec, type ConnectionSpec } from '@tenterhook/schemas/connection'
 import { destinationSpec, type DestinationSpec } from '@tenterhook/schemas/destination'
+import { name as nameSchema } from '@tenterhook/schemas/name'
 import { sourceSpec, type SourceSpec } from '@tenterhook/schemas/source'
-import { resolveReferences } from './references.ts'
+import { placeText, readDocument, type ConfigDocument, type FileProblem, type Place } from './document.ts'
+import { mistakesOf, problemAt } from './expectation.ts'
+import { fillFile, fillVariables, type Resolved, type Surroundings } from './references.ts'
 
 /** What a configuration file asks for. `renamedFrom` keeps an entry's id, and so its history, under a new name. */
 export interface DesiredConfig {
@@ -19,124 +22,166 @@ export interface Desired<S> {
   renamedFrom: string | undefined
 }
 
-/** One thing that is wrong, where it stands, and what was expected. */
-export interface FileProblem {
-  /** From 1; undefined when the file as a whole is wrong. */
-  line: number | undefined
-  path: string
-  message: string
-}
+export type LoadedFile =
+  /** `warnings`: what is allowed, and probably not meant. */
+  { kind: 'loaded'; desired: DesiredConfig; warnings: FileProblem[] } | { kind: 'invalid'; problems: FileProblem[] }
 
-export type LoadedFile = { kind: 'loaded'; desired: DesiredConfig } | { kind: 'invalid'; problems: FileProblem[] }
+export const configFileBytesMax = 4 * 1_048_576
+const kinds = ['sources', 'destinations', 'connections'] as const
+type Kind = (typeof kinds)[number]
 
-const fileBytesMax = 4 * 1_048_576
-const kinds = { sources: sourceSpec, destinations: destinationSpec, connections: connectionSpec } as const
-type Kind = keyof typeof kinds
+const entries = z
+  .record(z.string(), z.record(z.string(), z.unknown(), 'expected a map of settings'), 'expected a map from names to settings')
+  .nullish()
+  .transform((value) => value ?? {})
+const fileShape = z.strictObject({ sources: entries, destinations: entries, connections: entries })
 
 /** Reads, completes and checks a configuration file; reports everything that is wrong with it at once. Throws only when it can't be read. */
-export async function loadConfigFile(path: string, environment: Readonly<Record<string, string | undefined>>): Promise<LoadedFile> {
-  const text = await readFile(path, 'utf8')
-  if (text.length > fileBytesMax) return { kind: 'invalid', problems: [{ line: undefined, path: '', message: `the file is larger than ${fileBytesMax} bytes` }] }
-  const lines = new LineCounter()
-  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false, uniqueKeys: true })
-  const problems: FileProblem[] = document.errors.map((error) => ({ line: lines.linePos(error.pos[0]).line, path: '', message: `not valid YAML: ${error.message}` }))
-  if (problems.length > 0) return { kind: 'invalid', problems }
-
-  const at = (where: readonly PropertyKey[], message: string): FileProblem => ({ line: lineOf(document, lines, where), path: pathText(where), message })
-  await fillReferences(document, { environment, directory: dirname(resolve(path)) }, (scalar, message) =>
-    problems.push({ line: scalar.range ? lines.linePos(scalar.range[0]).line : undefined, path: pathOfScalar(document, scalar), message }),
-  )
-  const root: unknown = document.toJS({ maxAliasCount: 100 })
-  const shape = z.strictObject({ sources: entries, destinations: entries, connections: entries }).safeParse(root ?? {})
-  if (!shape.success) {
-    problems.push(...shape.error.issues.map((issue) => at(issue.path, issueText(issue))))
-    return { kind: 'invalid', problems }
-  }
-
-  const desired = {
-    sources: parseKind('sources', shape.data.sources, at, problems) as Desired<SourceSpec>[],
-    destinations: parseKind('destinations', shape.data.destinations, at, problems) as Desired<DestinationSpec>[],
-    connections: parseKind('connections', shape.data.connections, at, problems) as Desired<ConnectionSpec>[],
-  }
-  checkConnections(desired, at, problems)
-  return problems.length > 0 ? { kind: 'invalid', problems } : { kind: 'loaded', desired }
+export async function loadConfigFile(path: string, environment: Surroundings['environment']): Promise<LoadedFile> {
+  const { size } = await stat(path)
+  if (size > configFileBytesMax) return wholeFile(`the file has ${size} bytes; expected at most ${configFileBytesMax}`)
+  return readConfig(await readFile(path, 'utf8'), { environment, directory: dirname(resolve(path)) })
 }
 
-const entries = z.record(z.string(), z.looseObject({ renamedFrom: z.string().optional() }), 'expected a map from names to definitions').nullish().transform((value) => value ?? {})
+async function readConfig(text: string, surroundings: Surroundings): Promise<LoadedFile> {
+  const read = readDocument(text)
+  if (read.kind === 'invalid') return read
+  const problems = new Problems(read.document)
+  await fillReferences(read.document, surroundings, problems)
 
-type At = (where: readonly PropertyKey[], message: string) => FileProblem
+  let root: unknown
+  try {
+    root = read.document.value()
+  } catch (error) {
+    return wholeFile(`not valid YAML: ${error instanceof Error ? error.message : String(error)}`)
+  }
+  // A file that was cut off to nothing must not remove everything; `sources: {}` says that it is meant.
+  if (root === null || root === undefined)
+    return wholeFile(`the file is empty; expected ${kinds.join(', ')}`)
+  const shape = fileShape.safeParse(root, { reportInput: true })
+  if (!shape.success) {
+    for (const { place, message } of mistakesOf(shape.error, fileShape, root)) problems.add(place, message)
+    return { kind: 'invalid', problems: problems.sorted() }
+  }
 
-function parseKind(kind: Kind, found: Record<string, { renamedFrom?: string | undefined }>, at: At, problems: FileProblem[]): Desired<unknown>[] {
-  return Object.entries(found).flatMap(([name, { renamedFrom, ...spec }]) => {
-    const parsed = kinds[kind].safeParse({ ...spec, name })
-    if (parsed.success) return [{ spec: parsed.data, renamedFrom }]
-    // The name stands as the key above, not inside.
-    problems.push(...parsed.error.issues.map((issue) => at([kind, name, ...(issue.path[0] === 'name' ? [] : issue.path)], issueText(issue))))
+  const desired: DesiredConfig = {
+    sources: readKind('sources', sourceSpec, shape.data.sources, problems),
+    destinations: readKind('destinations', destinationSpec, shape.data.destinations, problems),
+    connections: readKind('connections', connectionSpec, shape.data.connections, problems),
+  }
+  const warnings = new Problems(read.document)
+  checkConnections(desired, shape.data, problems, warnings)
+  return problems.found.length > 0
+    ? { kind: 'invalid', problems: problems.sorted() }
+    : { kind: 'loaded', desired, warnings: warnings.sorted() }
+}
+
+/** Owns what was found wrong; keeps one problem for each place, the first: later ones are its consequences. */
+class Problems {
+  readonly found: FileProblem[] = []
+  readonly #document: ConfigDocument
+
+  constructor(document: ConfigDocument) {
+    this.#document = document
+  }
+
+  add(place: Place, message: string): void {
+    const path = placeText(place)
+    if (this.found.some((problem) => problem.path === path)) return
+    this.found.push(problemAt(this.#document.lineOf, place, message))
+  }
+
+  sorted(): FileProblem[] {
+    return this.found.toSorted((a, b) => (a.line ?? 0) - (b.line ?? 0))
+  }
+}
+
+function wholeFile(message: string): LoadedFile {
+  return { kind: 'invalid', problems: [{ line: undefined, path: '', message }] }
+}
+
+async function fillReferences(document: ConfigDocument, surroundings: Surroundings, problems: Problems): Promise<void> {
+  for (const text of document.texts()) {
+    const written = text.read()
+    let resolved: Resolved = fillVariables(written, surroundings.environment)
+    // Connections hold no secrets, but filters may look for values that begin with `file:`.
+    if (resolved.kind === 'resolved' && text.place[0] !== 'connections')
+      resolved = await fillFile(resolved.value, surroundings.directory)
+    if (resolved.kind === 'unresolved') problems.add(text.place, `${resolved.message}; expected ${resolved.expected}`)
+    else if (resolved.value !== written) text.write(resolved.value)
+  }
+}
+
+function readKind<Spec extends { name: string }>(
+  kind: Kind,
+  schema: z.ZodType<Spec>,
+  found: Readonly<Record<string, Readonly<Record<string, unknown>>>>,
+  problems: Problems,
+): Desired<Spec>[] {
+  const names = Object.keys(found)
+  return Object.entries(found).flatMap(([name, { renamedFrom, ...written }]) => {
+    const place = [kind, name]
+    if ('name' in written) problems.add([...place, 'name'], 'unknown key "name"; the name is the key above')
+    checkRename(renamedFrom, names, found, [...place, 'renamedFrom'], problems)
+    const value = { ...written, name }
+    const parsed = schema.safeParse(value, { reportInput: true })
+    if (parsed.success) return [{ spec: parsed.data, renamedFrom: typeof renamedFrom === 'string' ? renamedFrom : undefined }]
+    for (const mistake of mistakesOf(parsed.error, schema, value)) {
+      // The name stands as the key above, not inside.
+      problems.add([...place, ...(mistake.place[0] === 'name' ? [] : mistake.place)], mistake.message)
+    }
     return []
   })
 }
 
-function checkConnections(desired: DesiredConfig, at: At, problems: FileProblem[]): void {
+/** What could be read in two ways is refused, so that applying the same file twice is always applying it once. */
+function checkRename(
+  renamedFrom: unknown,
+  names: readonly string[],
+  found: Readonly<Record<string, Readonly<Record<string, unknown>>>>,
+  place: Place,
+  problems: Problems,
+): void {
+  if (renamedFrom === undefined) return
+  const parsed = nameSchema.safeParse(renamedFrom)
+  if (!parsed.success) problems.add(place, 'expected the name that this had before')
+  else if (names.includes(parsed.data))
+    problems.add(
+      place,
+      `${JSON.stringify(parsed.data)} is defined in this file too; expected a name that is gone (to swap two names, rename one to a third first, and apply between)`,
+    )
+  else if (names.filter((other) => found[other]?.['renamedFrom'] === parsed.data).length > 1)
+    problems.add(place, `another entry is renamed from ${JSON.stringify(parsed.data)} too; expected one`)
+}
+
+function checkConnections(
+  desired: DesiredConfig,
+  written: Readonly<Record<Kind, Readonly<Record<string, unknown>>>>,
+  problems: Problems,
+  warnings: Problems,
+): void {
   for (const { spec } of desired.connections) {
-    const where = ['connections', spec.name]
+    const place = ['connections', spec.name]
     for (const kind of ['source', 'destination'] as const) {
-      const names = desired[`${kind}s`].map((one) => one.spec.name)
-      if (!names.includes(spec[kind])) problems.push(at([...where, kind], `there is no ${kind} named ${JSON.stringify(spec[kind])}; expected one of ${names.join(', ') || 'none, the file defines none'}`))
+      // Those whose own settings are wrong are named here too: they exist.
+      const names = Object.keys(written[`${kind}s`])
+      if (names.includes(spec[kind])) continue
+      const suggestion = suggest(spec[kind], names)
+      problems.add(
+        [...place, kind],
+        `there is no ${kind} ${JSON.stringify(spec[kind])}${suggestion || `; expected one of ${names.join(', ') || `the file's ${kind}s, which are none`}`}`,
+      )
     }
     const compiled = compileFilter(spec.filter)
-    if (compiled.kind === 'invalid') {
-      for (const error of compiled.errors) problems.push(at([...where, ...error.path.split('.')], `${error.message}${error.expected ? `; expected ${error.expected}` : ''}`))
-    }
+    const report = compiled.kind === 'invalid' ? problems : warnings
+    for (const { at, message, expected } of compiled.kind === 'invalid' ? compiled.errors : compiled.warnings)
+      report.add([...place, 'filter', ...at], `${message}${expected === '' ? '' : `; expected ${expected}`}`)
   }
 }
 
-async function fillReferences(document: Document.Parsed, surroundings: Parameters<typeof resolveReferences>[1], report: (scalar: Scalar, message: string) => void): Promise<void> {
-  const scalars: Scalar[] = []
-  visit(document, {
-    Scalar(key, scalar) {
-      if (key !== 'key' && typeof scalar.value === 'string' && /\$\{|^file:/.test(scalar.value)) scalars.push(scalar)
-    },
-  })
-  for (const scalar of scalars) {
-    const resolved = await resolveReferences(String(scalar.value), surroundings)
-    if (resolved.kind === 'resolved') scalar.value = resolved.value
-    else report(scalar, `${resolved.message}; expected ${resolved.expected}`)
-  }
-}
-
-/** The line of the deepest part of the path that stands in the file: of a missing key, its parent's. */
-function lineOf(document: Document.Parsed, lines: LineCounter, where: readonly PropertyKey[]): number | undefined {
-  for (let depth = where.length; depth > 0; depth--) {
-    const parent = depth === 1 ? document.contents : document.getIn(where.slice(0, depth - 1), true)
-    const key = where[depth - 1]
-    if (isMap(parent)) {
-      const pair = parent.items.find((item) => isScalar(item.key) && item.key.value === key)
-      if (pair && isScalar(pair.key) && pair.key.range) return lines.linePos(pair.key.range[0]).line
-    }
-    const node: unknown = document.getIn(where.slice(0, depth), true)
-    if (typeof node === 'object' && node !== null && 'range' in node && Array.isArray(node.range)) return lines.linePos(Number(node.range[0])).line
-  }
-  return undefined
-}
-
-function pathOfScalar(document: Document.Parsed, wanted: Scalar): string {
-  let found = ''
-  visit(document, {
-    Scalar(key, scalar, parents) {
-      if (scalar !== wanted) return undefined
-      const names = parents.flatMap((parent) => ('key' in parent && isScalar(parent.key) ? [String(parent.key.value)] : []))
-      found = pathText(typeof key === 'number' ? [...names, key] : names)
-      return visit.BREAK
-    },
-  })
-  return found
-}
-
-function pathText(where: readonly PropertyKey[]): string {
-  return where.map((part) => (typeof part === 'number' ? `[${part}]` : String(part))).join('.').replaceAll('.[', '[')
-}
-
-function issueText(issue: z.core.$ZodIssue): string {
-  if (issue.code === 'unrecognized_keys') return `unknown ${issue.keys.length > 1 ? 'keys' : 'key'} ${issue.keys.map((key) => JSON.stringify(key)).join(', ')}`
-  return issue.message
+/** `tenterhook.yaml:12: destinations.crm.url: expected an http or https URL`, one line for each. */
+export function problemLines(file: string, problems: readonly FileProblem[]): string[] {
+  return problems.map(({ line, path, message }) =>
+    [line === undefined ? file : `${file}:${line}`, ...(path === '' ? [] : [path]), message].join(': '),
+  )
 }

@@ -5,7 +5,7 @@ import { signalGroup } from './guardian.ts'
 import { processStart } from './process-start.ts'
 
 /** Longer than any guardian's grace: what is still there then has lost its guardian too. */
-const guardedPatienceMs = 35_000
+const guardedPatienceMsMax = 35_000
 const stopPatienceMs = 10_000
 const pollMs = 50
 
@@ -24,10 +24,12 @@ export async function endLeftovers({
   home,
   say,
   signal,
+  guardedPatienceMs = guardedPatienceMsMax,
 }: {
   home: string
   say: (line: string) => void
   signal: AbortSignal
+  guardedPatienceMs?: number
 }): Promise<void> {
   const left = (await readRecords(join(home, 'run'))).filter(isAlive)
   if (left.length === 0) return

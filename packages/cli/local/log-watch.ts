@@ -1,4 +1,5 @@
-import { copyFile, open, stat, truncate } from 'node:fs/promises'
+import { statSync } from 'node:fs'
+import { copyFile, open, truncate } from 'node:fs/promises'
 
 import { tailLog } from './log-tail.ts'
 import { systemCode } from './setup-error.ts'
@@ -19,20 +20,37 @@ const linesPerLookMax = 3
 const lineCharsMax = 200
 const lastWordsLines = 20
 
-export function watchLog({ name, path, say }: { name: string; path: string; say: (line: string) => void }): LogWatch {
-  let offset: number | undefined
-  let looking: Promise<void> | undefined
+type Log = { name: string; path: string; say: (line: string) => void }
 
-  async function look(): Promise<void> {
-    const size = await sizeOf(path)
-    // What stood in the file before this run is not news; a shorter file was emptied.
-    if (offset === undefined || size < offset) offset = offset === undefined ? size : 0
-    const from = Math.max(offset, size - lookBytesMax)
-    if (size > from) {
-      const chunk = await read(path, from, size - from)
-      const end = chunk.lastIndexOf('\n') + 1
-      offset = from + Buffer.byteLength(chunk.slice(0, end))
-      tell(chunk.slice(0, end))
+/** Watches from now on: what stands in the file already is another run's. */
+export function watchLog(log: Log): LogWatch {
+  const look = followLog(log)
+  let looking = false
+  const timer = setInterval(() => {
+    if (looking) return
+    looking = true
+    look()
+      .catch((error: unknown) => log.say(`${log.name}: its log can't be read: ${String(error)}`))
+      .finally(() => {
+        looking = false
+      })
+  }, everyMs)
+  return { stop: () => clearInterval(timer) }
+}
+
+/** Gives the function that takes one look at what was appended since the last. */
+export function followLog({ name, path, say }: Log): () => Promise<void> {
+  let offset = sizeOf(path)
+
+  return async function look() {
+    const size = sizeOf(path)
+    if (size < offset) offset = 0 // it was emptied
+    if (size > offset) {
+      const from = Math.max(offset, size - lookBytesMax)
+      const appended = await read(path, from, size - from)
+      const wholeLines = appended.subarray(0, appended.lastIndexOf('\n') + 1)
+      offset = from + wholeLines.length
+      tell(wholeLines.toString('utf8'))
     }
     if (size > logBytesMax) {
       await copyFile(path, `${path}.1`)
@@ -41,26 +59,18 @@ export function watchLog({ name, path, say }: { name: string; path: string; say:
     }
   }
 
-  function tell(chunk: string): void {
-    const lines = chunk.split('\n').flatMap((line) => shorten(line) ?? [])
+  function tell(text: string): void {
+    const lines = text.split('\n').flatMap((line) => shorten(line) ?? [])
     for (const line of lines.slice(0, linesPerLookMax)) say(`${name}: ${line}`)
     if (lines.length > linesPerLookMax) say(`${name}: ${lines.length - linesPerLookMax} more like these in ${path}`)
   }
-
-  const timer = setInterval(() => {
-    looking ??= look()
-      .catch((error: unknown) => say(`${name}: its log can't be read: ${String(error)}`))
-      .finally(() => {
-        looking = undefined
-      })
-  }, everyMs)
-  return { stop: () => clearInterval(timer) }
 }
 
-/** The last error of a log in short form, else its last line; undefined when it is empty. */
+/** The last error of a log in short form, else the head of a stack, else its last line; undefined when it is empty. */
 export async function lastWordsOfLog(path: string): Promise<string | undefined> {
   const lines = (await tailLog(path, lastWordsLines)).filter((line) => line.trim() !== '')
-  return lines.map(shorten).findLast((line) => line !== undefined) ?? lines.at(-1)
+  const words = lines.map(shorten).findLast((line) => line !== undefined)
+  return words ?? lines.findLast((line) => /^\w*Error\b/.test(line)) ?? lines.at(-1)
 }
 
 /** A JSON line of level warn or above as a short sentence; undefined for every other line. */
@@ -80,17 +90,17 @@ export function shorten(line: string): string | undefined {
   return text.length > lineCharsMax ? `${text.slice(0, lineCharsMax)}…` : text
 }
 
-async function sizeOf(path: string): Promise<number> {
+function sizeOf(path: string): number {
   try {
-    return (await stat(path)).size
+    return statSync(path).size
   } catch (error) {
     if (systemCode(error) === 'ENOENT') return 0
     throw error
   }
 }
 
-async function read(path: string, from: number, length: number): Promise<string> {
+async function read(path: string, from: number, length: number): Promise<Buffer> {
   await using file = await open(path, 'r')
   const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, from)
-  return buffer.toString('utf8', 0, bytesRead)
+  return buffer.subarray(0, bytesRead)
 }

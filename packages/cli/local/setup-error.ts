@@ -41,6 +41,9 @@ export function explainFileError(error: unknown, path: string, advice: string): 
     case 'EPERM':
     case 'EROFS':
       return new SetupError('permission_denied', `no permission to write ${path}: ${advice}`, { cause: error })
+    case 'ENOTDIR':
+    case 'EEXIST':
+      return new SetupError('bad_option', `${path} is not a directory: ${advice}`, { cause: error })
     case 'ENOSPC':
     case 'EDQUOT':
       return new SetupError('disk_full', `no space left on the disk of ${path}`, { cause: error })

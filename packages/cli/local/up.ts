@@ -133,7 +133,9 @@ async function runUntilStopped(options: UpOptions): Promise<void> {
   }
 
   const state = describeRun(run, demo)
-  await unlessStopped(waitReady(state, home, signal))
+  const givenUp = new AbortController()
+  stops.defer(() => givenUp.abort())
+  await unlessStopped(waitReady(state, home, givenUp.signal))
   deaths.started()
   stops.defer(() => clearState(home))
   await writeState(home, state)
@@ -221,7 +223,7 @@ function describeRun({ databaseUrl, redisUrl, ports, opsPorts }: LocalRun, demo:
 
 async function waitReady({ opsUrls }: RunningState, home: string, signal: AbortSignal): Promise<void> {
   const waiting = Object.entries(opsUrls).map(async ([name, url]) => {
-    const timeout = AbortSignal.any([signal, AbortSignal.timeout(readyTimeoutMs)])
+    const timeout = AbortSignal.timeout(readyTimeoutMs)
     while (!(await isReady(`${url}/readyz`))) {
       signal.throwIfAborted()
       if (timeout.aborted) {

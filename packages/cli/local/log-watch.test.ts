@@ -1,0 +1,89 @@
+import { appendFile, mkdtemp, rm, stat, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+
+import { followLog, lastWordsOfLog, shorten } from './log-watch.ts'
+
+let directory: string
+let path: string
+const lines: string[] = []
+const follow = () => followLog({ name: 'router', path, say: (said) => void lines.push(said) })
+const line = (level: string, msg: string) => `${JSON.stringify({ level, service: 'router', event: 'e', msg })}\n`
+
+beforeEach(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'tenterhook-log-'))
+  path = join(directory, 'router.log')
+  lines.length = 0
+})
+
+afterEach(() => rm(directory, { recursive: true }))
+
+describe('a followed log', () => {
+  it('tells warnings and errors once, and nothing of what stood there before', async () => {
+    await writeFile(path, line('error', 'of another day'))
+    const look = follow()
+    await appendFile(path, line('warn', 'first') + line('info', 'no news') + line('error', 'second'))
+    await look()
+    await look()
+    expect(lines).toEqual(['router: warn: first', 'router: error: second'])
+  })
+
+  it('waits for the file, and for the end of a half-written line', async () => {
+    const look = follow()
+    await look()
+    const whole = line('warn', 'in two parts: ü')
+    await appendFile(path, line('warn', 'begin') + whole.slice(0, 30))
+    await look()
+    await appendFile(path, whole.slice(30))
+    await look()
+    expect(lines).toEqual(['router: warn: begin', 'router: warn: in two parts: ü'])
+  })
+
+  it('cuts a burst to its first lines and a count', async () => {
+    const look = follow()
+    await appendFile(path, line('warn', 'again').repeat(10))
+    await look()
+    expect(lines).toEqual([...Array(3).fill('router: warn: again'), `router: 7 more like these in ${path}`])
+  })
+
+  it('is emptied into a second file when it has grown too large, and followed on', async () => {
+    const look = follow()
+    const bytes = 21 * 1024 * 1024
+    await appendFile(path, Buffer.alloc(bytes, 'x\n'))
+    await look()
+    expect([(await stat(path)).size, (await stat(`${path}.1`)).size]).toEqual([0, bytes])
+    await appendFile(path, line('warn', 'afterwards'))
+    await look()
+    expect(lines).toEqual(['router: warn: afterwards'])
+  })
+})
+
+describe('a short line', () => {
+  it('carries the sentence, or the event, and the error', () => {
+    const error = { level: 'error', event: 'e', msg: 'redis is down', error: { message: 'ECONNREFUSED' } }
+    expect(shorten(JSON.stringify(error))).toBe('error: redis is down: ECONNREFUSED')
+    expect(shorten(JSON.stringify({ level: 'warn', event: 'delivery.dead' }))).toBe('warn: delivery.dead')
+  })
+
+  it('is none of a line that is no warning, or not JSON', () => {
+    expect(shorten(JSON.stringify({ level: 'info', msg: 'fine' }))).toBeUndefined()
+    expect(shorten('"level":"warn" in a sentence')).toBeUndefined()
+  })
+
+  it('is cut at its bound', () => {
+    expect(shorten(line('warn', 'x'.repeat(1_000)))?.length).toBe(201)
+  })
+})
+
+describe('the last words of a log', () => {
+  it('are its last error, else the head of a stack, else its last line', async () => {
+    await writeFile(path, `${line('fatal', 'no database')}${line('info', 'bye')}`)
+    expect(await lastWordsOfLog(path)).toBe('fatal: no database')
+    await writeFile(path, 'at x\nTypeError: no\n    at y\n\nNode.js v24\n')
+    expect(await lastWordsOfLog(path)).toBe('TypeError: no')
+    await writeFile(path, 'one\ntwo\n')
+    expect(await lastWordsOfLog(path)).toBe('two')
+    expect(await lastWordsOfLog(join(directory, 'none'))).toBeUndefined()
+  })
+})
