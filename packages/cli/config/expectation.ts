@@ -112,7 +112,8 @@ function knownKeys(schema: z.ZodType, value: unknown, place: Place): string[] {
   let inside = value
   for (const part of place) {
     levels = alternatives(levels, inside).flatMap((level) => {
-      const next = typeof part === 'number' ? level.items : (level.properties?.[String(part)] ?? level.additionalProperties)
+      const next =
+        typeof part === 'number' ? level.items : (level.properties?.[String(part)] ?? level.additionalProperties)
       return typeof next === 'object' ? [next] : []
     })
     inside = property(inside, String(part))

@@ -31,7 +31,11 @@ const kinds = ['sources', 'destinations', 'connections'] as const
 type Kind = (typeof kinds)[number]
 
 const entries = z
-  .record(z.string(), z.record(z.string(), z.unknown(), 'expected a map of settings'), 'expected a map from names to settings')
+  .record(
+    z.string(),
+    z.record(z.string(), z.unknown(), 'expected a map of settings'),
+    'expected a map from names to settings',
+  )
   .nullish()
   .transform((value) => value ?? {})
 const fileShape = z.strictObject({ sources: entries, destinations: entries, connections: entries })
@@ -56,8 +60,7 @@ async function readConfig(text: string, surroundings: Surroundings): Promise<Loa
     return wholeFile(`not valid YAML: ${error instanceof Error ? error.message : String(error)}`)
   }
   // A file that was cut off to nothing must not remove everything; `sources: {}` says that it is meant.
-  if (root === null || root === undefined)
-    return wholeFile(`the file is empty; expected ${kinds.join(', ')}`)
+  if (root === null || root === undefined) return wholeFile(`the file is empty; expected ${kinds.join(', ')}`)
   const shape = fileShape.safeParse(root, { reportInput: true })
   if (!shape.success) {
     for (const { place, message } of mistakesOf(shape.error, fileShape, root)) problems.add(place, message)
@@ -125,7 +128,8 @@ function readKind<Spec extends { name: string }>(
     checkRename(renamedFrom, names, found, [...place, 'renamedFrom'], problems)
     const value = { ...written, name }
     const parsed = schema.safeParse(value, { reportInput: true })
-    if (parsed.success) return [{ spec: parsed.data, renamedFrom: typeof renamedFrom === 'string' ? renamedFrom : undefined }]
+    if (parsed.success)
+      return [{ spec: parsed.data, renamedFrom: typeof renamedFrom === 'string' ? renamedFrom : undefined }]
     for (const mistake of mistakesOf(parsed.error, schema, value)) {
       // The name stands as the key above, not inside.
       problems.add([...place, ...(mistake.place[0] === 'name' ? [] : mistake.place)], mistake.message)
