@@ -6,6 +6,7 @@ function heldBatcher(bounds: { heldMax: number; batchMax: number }) {
   const sent: { batch: readonly number[]; end: (ok: readonly boolean[]) => void }[] = []
   const batcher = createBatcher<number>({
     ...bounds,
+    intervalMs: 0,
     send: (batch) => new Promise((end) => sent.push({ batch, end })),
   })
   const batch = async (n: number) => {
@@ -61,6 +62,27 @@ describe('batcher', () => {
     expect(held()).toBe(2)
     void push([6])
     expect(held()).toBe(3)
+  })
+
+  it('starts batches no closer to each other than its interval, without making the first wait', async () => {
+    const starts: number[] = []
+    const { push } = createBatcher<number>({
+      heldMax: 100,
+      batchMax: 100,
+      intervalMs: 30,
+      send: async (batch) => {
+        starts.push(performance.now())
+        return batch.map(() => true)
+      },
+    })
+    const from = performance.now()
+    await push([1])
+    expect(performance.now() - from).toBeLessThan(25)
+    await Promise.all([push([2]), push([3])])
+    await push([4])
+    expect(starts).toHaveLength(3)
+    expect((starts[1] ?? 0) - (starts[0] ?? 0)).toBeGreaterThan(28)
+    expect((starts[2] ?? 0) - (starts[1] ?? 0)).toBeGreaterThan(28)
   })
 
   it('is drained when nothing is held or on its way', async () => {

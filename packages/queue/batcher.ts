@@ -1,7 +1,7 @@
 /**
- * Collects what is added while an earlier batch is on its way and sends it as the next one: no wait when
- * idle, larger batches under load, one batch on its way at a time. Holds at most `heldMax`; what comes
- * beyond is refused.
+ * Collects what is added while an earlier batch is on its way, or within `intervalMs` of its start, and
+ * sends it as the next one: no wait when idle, larger batches under load, one batch on its way at a time.
+ * Holds at most `heldMax`; what comes beyond is refused.
  */
 export type Batcher<T> = Readonly<{
   /** Resolves true when every entry was sent well; false when one wasn't, at once when there is no room for all. */
@@ -17,6 +17,7 @@ type Push = { left: number; ok: boolean; done: (ok: boolean) => void }
 export function createBatcher<T>(params: {
   heldMax: number
   batchMax: number
+  intervalMs: number
   send: (batch: readonly T[]) => Promise<readonly boolean[]>
 }): Batcher<T> {
   const held: { entry: T; push: Push }[] = []
@@ -26,6 +27,7 @@ export function createBatcher<T>(params: {
     // The rest of this turn of the event loop may add more: one batch instead of many.
     await new Promise((resolve) => setImmediate(resolve))
     while (held.length > 0) {
+      const interval = new Promise((resolve) => setTimeout(resolve, params.intervalMs))
       const batch = held.splice(0, params.batchMax)
       const sent = await params.send(batch.map(({ entry }) => entry))
       for (const [i, { push }] of batch.entries()) {
@@ -33,6 +35,7 @@ export function createBatcher<T>(params: {
         push.left -= 1
         if (push.left === 0) push.done(push.ok)
       }
+      await interval
     }
     running = undefined
   }

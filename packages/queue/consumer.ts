@@ -1,8 +1,9 @@
 import { aborted } from 'node:util'
-import type { Job } from 'bullmq'
+import { WaitingError, type Job } from 'bullmq'
 import { openRedis, type QueueLog, type RedisLink } from './connection.ts'
 import { createHintWorker, type HintWorker } from './hint-worker.ts'
-import { jobSchemas, type JobOf, type QueueName } from './names.ts'
+import { jobSchemas, type HintOf, type QueueName } from './names.ts'
+import { createSlots } from './slots.ts'
 import { throttle } from './throttle.ts'
 
 /**
@@ -14,13 +15,13 @@ export type Consumer = Readonly<{
   name: string
   /** Resolves at once; taking begins when Redis is there. */
   start(): Promise<void>
-  /** Takes no more and waits for the handlers. When `signal` aborts, theirs does, and what is left is let go. */
+  /** Hands over no more, gives back what no handler has begun, and waits for the handlers. When `signal` aborts, theirs does, and what is left is let go. */
   stop(signal: AbortSignal): Promise<void>
   /** Whether jobs are being taken. */
   running(): boolean
   /** Handlers at work. */
   active(): number
-  /** Takes no more, without waiting for handlers; a job already on its way from Redis is still handed over. */
+  /** Hands over no more, without waiting for handlers; jobs already fetched wait in this process. */
   pauseIntake(): void
   resumeIntake(): void
 }>
@@ -28,9 +29,10 @@ export type Consumer = Readonly<{
 export type ConsumerParams<Q extends QueueName> = Readonly<{
   url: string
   queue: Q
+  /** Handlers at once. */
   concurrency: number
-  /** `signal` aborts when a stop has run out of time. */
-  handle: (job: JobOf[Q], signal: AbortSignal) => Promise<void>
+  /** Called for each delivery, or for each batch of events. `signal` aborts when a stop has run out of time. */
+  handle: (hint: HintOf[Q], signal: AbortSignal) => Promise<void>
   log: QueueLog
   /**
    * How long a job stays with a worker that gives no sign of life; another gets it after at most twice
@@ -48,13 +50,11 @@ const logWindowMs = 5_000
 
 export function createConsumer<Q extends QueueName>(params: ConsumerParams<Q>): Consumer {
   const { log, queue } = params
-  const schema = jobSchemas[queue]
   const force = new AbortController()
   let redis: RedisLink | undefined
   let worker: HintWorker | undefined
   let supervision: NodeJS.Timeout | undefined
-  let active = 0
-  let onIdle: (() => void) | undefined
+  const slots = createSlots(params.concurrency)
   let paused = false
   let stopping: Promise<void> | undefined
 
@@ -71,21 +71,32 @@ export function createConsumer<Q extends QueueName>(params: ConsumerParams<Q>): 
     write: (jobId, suppressed) => log.warn({ event: 'queue.job_unreadable', queue, jobId, suppressed }),
   })
 
-  async function take(job: Job): Promise<void> {
-    const parsed = schema.safeParse(job.data)
-    if (!parsed.success) {
+  /** The job ends when all its handlers have: until then a killed worker's job comes back (PROTOCOL T5). */
+  async function take(job: Job, token: string | undefined): Promise<void> {
+    const hints = readHints(queue, job.data)
+    if (hints === undefined) {
       logUnreadable(job.id)
       return
     }
-    active += 1
+    const handling: Promise<void>[] = []
+    for (const hint of hints) {
+      if (!(await slots.take())) break
+      handling.push(handleOne(hint))
+    }
+    const begunAll = handling.length === hints.length
+    // Stopping: another worker gets it now, not when this one's handlers are through. What was begun is refused there.
+    if (!begunAll) await job.moveToWait(token)
+    await Promise.all(handling)
+    if (!begunAll) throw new WaitingError()
+  }
+
+  async function handleOne(hint: HintOf[Q]): Promise<void> {
     try {
-      // The schema was chosen by the same queue name as the type.
-      await params.handle(parsed.data as JobOf[Q], force.signal)
+      await params.handle(hint, force.signal)
     } catch (error) {
       logHandler(error)
     } finally {
-      active -= 1
-      if (active === 0) onIdle?.()
+      slots.free()
     }
   }
 
@@ -109,14 +120,6 @@ export function createConsumer<Q extends QueueName>(params: ConsumerParams<Q>): 
     supervision = setInterval(keepGoing, superviseMs)
   }
 
-  async function handlersDone(): Promise<void> {
-    while (active > 0) {
-      await new Promise<void>((resolve) => {
-        onIdle = resolve
-      })
-    }
-  }
-
   /** Ends when nothing is being handled and BullMQ had its chance to leave properly. */
   async function leave(leaving: HintWorker): Promise<void> {
     let left = false
@@ -124,9 +127,9 @@ export function createConsumer<Q extends QueueName>(params: ConsumerParams<Q>): 
       left = true
     })
     do {
-      await handlersDone()
+      await slots.idle()
       await Promise.race([closed, new Promise((resolve) => setTimeout(resolve, leaveMs).unref())])
-    } while (!left && active > 0)
+    } while (!left && slots.taken() > 0)
   }
 
   return {
@@ -142,6 +145,7 @@ export function createConsumer<Q extends QueueName>(params: ConsumerParams<Q>): 
     stop(signal) {
       stopping ??= (async () => {
         clearInterval(supervision)
+        slots.close()
         if (worker !== undefined) await Promise.race([leave(worker), aborted(signal, signal)])
         force.abort()
         worker?.letGo()
@@ -150,14 +154,24 @@ export function createConsumer<Q extends QueueName>(params: ConsumerParams<Q>): 
       return stopping
     },
     running: () => worker?.isRunning() === true && redis?.up() === true && !paused,
-    active: () => active,
+    active: slots.taken,
     pauseIntake() {
       paused = true
+      slots.hold()
       void worker?.pause(true)
     },
     resumeIntake() {
       paused = false
+      slots.letGo()
       if (stopping === undefined) void worker?.resume()
     },
   }
+}
+
+/** What a job holds, or undefined when it can't be read: written by a stranger, or damaged. */
+function readHints<Q extends QueueName>(queue: Q, data: unknown): readonly HintOf[Q][] | undefined {
+  const parsed = jobSchemas[queue].safeParse(data)
+  if (!parsed.success) return undefined
+  // The schema was chosen by the same name as the type.
+  return ('deliveries' in parsed.data ? parsed.data.deliveries : [parsed.data]) as HintOf[Q][]
 }

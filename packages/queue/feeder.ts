@@ -1,6 +1,6 @@
 import { aborted } from 'node:util'
 import type { QueueLog } from './connection.ts'
-import type { DeliverJob } from './names.ts'
+import type { DeliveryHint } from './names.ts'
 import { throttle } from './throttle.ts'
 
 /**
@@ -33,7 +33,7 @@ export type FeederParams = Readonly<{
   /** T3, for all of them in one transaction. */
   feed: (destinationIds: readonly string[]) => Promise<FeedResult>
   /** The producer's `addDeliveries`: what it can't add, the sweeper leases. */
-  add: (jobs: readonly DeliverJob[]) => Promise<boolean>
+  add: (jobs: readonly DeliveryHint[]) => Promise<boolean>
   log: QueueLog
   /** In [0, 1): parts feeders that met at one lock. */
   random: () => number

@@ -50,7 +50,7 @@ export class HintWorker extends Worker {
 
 export function createHintWorker(params: {
   queue: QueueName
-  take: (job: Job) => Promise<void>
+  take: (job: Job, token: string | undefined) => Promise<void>
   client: Redis
   concurrency: number
   lockMs: number

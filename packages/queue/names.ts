@@ -15,17 +15,28 @@ export type QueueName = (typeof queueNames)[number]
 /** Event ids in one route job: bounds the transaction that a router opens for it. */
 export const routeEventsPerJobMax = 200
 
+/**
+ * Deliveries in one deliver job. What a queue costs, it costs per job, most of it in waking processes up:
+ * measured at 1,000 deliveries a second over producer, Redis and worker, 0.63 ms of CPU for each in jobs
+ * of one, 0.23 ms in jobs of what comes within 5 ms. A worker holds up to this many hints per slot, so
+ * it stays small enough for several copies to share a backlog.
+ */
+export const deliveriesPerJobMax = 16
+
+const delivery = z.object({ id: deliveryId, generation: z.int().nonnegative() })
+
 export const jobSchemas = {
   route: z.object({ eventIds: z.array(eventId).min(1).max(routeEventsPerJobMax) }),
-  deliver: z.object({ id: deliveryId, generation: z.int().nonnegative() }),
+  deliver: z.object({ deliveries: z.array(delivery).min(1).max(deliveriesPerJobMax) }),
 }
 
-/** As a producer adds them. */
+/** As a producer writes them. */
 export type RouteJob = Readonly<{ eventIds: readonly string[] }>
-export type DeliverJob = Readonly<{ id: string; generation: number }>
+export type DeliverJob = Readonly<{ deliveries: readonly DeliveryHint[] }>
+export type DeliveryHint = Readonly<{ id: string; generation: number }>
 
-/** As a consumer gets them: read back, and checked. */
-export type JobOf = { [Q in QueueName]: z.infer<(typeof jobSchemas)[Q]> }
+/** What a consumer hands over, checked: a route job whole, a deliver job delivery by delivery. */
+export type HintOf = { route: z.infer<typeof jobSchemas.route>; deliver: z.infer<typeof delivery> }
 
 /**
  * Id of a route job: its first event. Ingest adds an event once and the sweeper routes in place, so no
@@ -36,9 +47,11 @@ export function routeJobId(job: RouteJob): string {
 }
 
 /**
- * Id of a deliver job. Without the generation, the add of a second admission is swallowed while the
- * first one's job is still completing (PROTOCOL §4). BullMQ forbids ':' in ids.
+ * Id of a deliver job: its first delivery's admission, which happens once. Without the generation, the
+ * add of a second admission is swallowed while the first one's job is still completing (PROTOCOL §4).
+ * BullMQ forbids ':' in ids.
  */
 export function deliverJobId(job: DeliverJob): string {
-  return `d-${job.id}-${job.generation}`
+  const first = job.deliveries[0]
+  return `d-${first?.id}-${first?.generation}`
 }

@@ -27,15 +27,35 @@ const waiting = () => server.ask.lrange('{tenterhook}:deliver:wait', 0, -1)
 const job = (queue: string, id: string) => server.ask.hgetall(`{tenterhook}:${queue}:${id}`)
 
 describe('adding', () => {
-  it('names a deliver job by delivery and generation and stores ids only, one attempt, not delayed', async () => {
+  it('names a deliver job by its first delivery and generation and stores ids only, one attempt, not delayed', async () => {
     const { addDeliveries, counts } = await openProducer()
-    const { id } = delivery()
-    expect(await addDeliveries([{ id, generation: 7 }])).toBe(true)
-    expect(await waiting()).toEqual([`d-${id}-7`])
-    const stored = await job('deliver', `d-${id}-7`)
-    expect(stored).toMatchObject({ data: JSON.stringify({ id, generation: 7 }), delay: '0' })
+    const first = delivery(7)
+    const second = delivery(1)
+    expect(await addDeliveries([first, second])).toBe(true)
+    expect(await waiting()).toEqual([`d-${first.id}-7`])
+    const stored = await job('deliver', `d-${first.id}-7`)
+    expect(stored).toMatchObject({ data: JSON.stringify({ deliveries: [first, second] }), delay: '0' })
     expect(JSON.parse(stored['opts'] ?? '')).toMatchObject({ attempts: 1, removeOnComplete: true, removeOnFail: true })
-    expect(counts().added.deliver).toBe(1)
+    expect(counts().added.deliver).toBe(2)
+  })
+
+  it('puts at most 16 deliveries into a job', async () => {
+    const { addDeliveries } = await openProducer()
+    const added = Array.from({ length: 40 }, () => delivery())
+    expect(await addDeliveries(added)).toBe(true)
+    const jobs = (await waiting()).toReversed()
+    expect(jobs).toEqual([`d-${added[0]?.id}-1`, `d-${added[16]?.id}-1`, `d-${added[32]?.id}-1`])
+    const stored = await Promise.all(
+      jobs.map(async (id) => JSON.parse((await job('deliver', id))['data'] ?? '').deliveries),
+    )
+    expect(stored.flat()).toEqual(added)
+  })
+
+  it('adds at once what comes alone', async () => {
+    const { addDeliveries } = await openProducer()
+    const from = performance.now()
+    await addDeliveries([delivery()])
+    expect(performance.now() - from).toBeLessThan(100)
   })
 
   it('stores nothing of a delivery but its id and generation, whatever is passed', async () => {
@@ -70,14 +90,16 @@ describe('adding', () => {
     const { addDeliveries } = await openProducer()
     const one = delivery()
     expect(await addDeliveries([one])).toBe(true)
-    expect(await addDeliveries([one, one])).toBe(true)
+    expect(await addDeliveries([one])).toBe(true)
+    expect(await addDeliveries([one])).toBe(true)
     expect(await waiting()).toHaveLength(1)
   })
 
   it('adds the next generation beside a job that is still there', async () => {
     const { addDeliveries } = await openProducer()
     const one = delivery(1)
-    await addDeliveries([one, { ...one, generation: 2 }])
+    await addDeliveries([one])
+    await addDeliveries([{ ...one, generation: 2 }])
     expect(await waiting()).toEqual([`d-${one.id}-2`, `d-${one.id}-1`])
   })
 
@@ -207,9 +229,9 @@ describe('stopping', () => {
     const added = producer.addDeliveries(Array.from({ length: 1_200 }, () => delivery()))
     await producer.stop(AbortSignal.timeout(5_000))
     expect(await added).toBe(true)
-    expect(await waiting()).toHaveLength(1_200)
+    expect(await waiting()).toHaveLength(Math.ceil(1_000 / 16) + Math.ceil(200 / 16))
     expect(await producer.addDeliveries([delivery()])).toBe(false)
-    expect(await waiting()).toHaveLength(1_200)
+    expect(producer.counts()).toMatchObject({ added: { deliver: 1_200 }, dropped: { deliver: 1 } })
   })
 
   it('does not wait for a Redis that hangs beyond its time, and says nothing about the connection it closed', async () => {
