@@ -34,7 +34,7 @@ CREATE TABLE destinations (
   updated_at timestamptz NOT NULL DEFAULT clock(),
   deleted_at timestamptz,
   -- State the protocol reads under this row's lock (PROTOCOL T3, T4).
-  win int NOT NULL DEFAULT 200 CHECK (win > 0),
+  win int NOT NULL DEFAULT 1000 CHECK (win > 0),
   attempt_timeout_ms int NOT NULL DEFAULT 15000,
   paused boolean NOT NULL DEFAULT false,
   pause_reason text,
