@@ -50,11 +50,13 @@ describe('checking a Redis', () => {
     expect(performance.now() - from).toBeLessThan(5_000)
   })
 
-  it('says so when the password is wrong, without quoting it', async () => {
+  it('says so at once when the password is wrong, without quoting it', async () => {
     const { server } = await check()
     await server.ask.config('SET', 'requirepass', 'right')
+    const from = performance.now()
     const result = await checkRedis({ url: server.url.replace('//', '//:hunter2@'), log })
     expect(result).toEqual({ kind: 'unreachable', reason: expect.stringContaining('WRONGPASS') })
+    expect(performance.now() - from).toBeLessThan(1_000)
     expect(JSON.stringify(result)).not.toContain('hunter2')
   })
 })

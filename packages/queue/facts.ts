@@ -1,5 +1,5 @@
 import { setTimeout as wait } from 'node:timers/promises'
-import type { Redis } from 'ioredis'
+import { ReplyError, type Redis } from 'ioredis'
 import { openRedis, type QueueLog } from './connection.ts'
 
 /** How a Redis is set, for `doctor` and the checks at start. `unknown` where a managed service hides it. */
@@ -24,18 +24,25 @@ const checkTimeoutMs = 3_000
 /** What BullMQ 6 recommends as the oldest; the scripts run on 5, slower. */
 const versionMin = { major: 6, minor: 2 }
 
-/** Reads the settings over a connection of its own, which it closes. Gives a Redis that is just starting `checkTimeoutMs`. */
+/**
+ * Reads the settings over a connection of its own, which it closes. Waits `checkTimeoutMs` for a Redis that
+ * is just starting, but not for one that answered no (a wrong password).
+ */
 export async function checkRedis(params: { url: string; log: QueueLog }): Promise<RedisCheck> {
   const redis = openRedis({ url: params.url, log: params.log, role: 'check', kind: 'fail-fast' })
-  let reason = `no answer within ${checkTimeoutMs} ms`
-  redis.client.on('error', (error: Error) => {
-    reason = error.message
-  })
+  const { client } = redis
   const late = new AbortController()
+  let reason = `no answer within ${checkTimeoutMs} ms`
+  const reached = new Promise<boolean>((resolve) => {
+    client.once('ready', () => resolve(true))
+    client.on('error', (error: Error) => {
+      reason = error.message
+      if (error instanceof ReplyError) resolve(false)
+    })
+  })
   try {
-    const ready = new Promise<boolean>((resolve) => redis.client.once('ready', () => resolve(true)))
-    if (!(await Promise.race([ready, wait(checkTimeoutMs, false, late)]))) return { kind: 'unreachable', reason }
-    const facts = await readFacts(redis.client)
+    if (!(await Promise.race([reached, wait(checkTimeoutMs, false, late)]))) return { kind: 'unreachable', reason }
+    const facts = await readFacts(client)
     return { kind: 'reachable', facts, faults: faultsOf(facts) }
   } catch (error) {
     return { kind: 'unreachable', reason: error instanceof Error ? error.message : String(error) }
