@@ -1,4 +1,5 @@
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
+import { Worker } from 'node:worker_threads'
+import { afterAll, beforeAll, beforeEach, describe, expect, onTestFinished, test } from 'vitest'
 import { answer, delayed, hang } from '../../test/support/behaviours.ts'
 import { until } from '../../test/support/poll.ts'
 import { startReceiver } from '../../test/support/receiver.ts'
@@ -16,6 +17,21 @@ beforeEach(async () => {
 afterAll(() => receiver.stop())
 
 const ok = 'HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n'
+
+/** Answers, and hangs up 50 ms later without a word before. In a thread of its own, so that it does while this one sleeps. */
+async function hastyPort(): Promise<number> {
+  const worker = new Worker(
+    `const { parentPort, workerData } = require('node:worker_threads')
+    const server = require('node:net').createServer((socket) => {
+      socket.on('error', () => {})
+      socket.once('data', () => socket.write(workerData, () => setTimeout(() => socket.end(), 50)))
+    })
+    server.listen(0, '127.0.0.1', () => parentPort.postMessage(server.address().port))`,
+    { eval: true, workerData: ok },
+  )
+  onTestFinished(async () => void (await worker.terminate()))
+  return new Promise((resolve) => worker.once('message', resolve))
+}
 
 describe('a socket', () => {
   test('is used again for its destination, and for no other', async () => {
@@ -45,6 +61,20 @@ describe('a socket', () => {
     await until(() => server.open() === 0, { what: 'the sender to close its side' })
     expect(await send(server.url)).toMatchObject({ kind: 'delivered' })
     expect(server.connections()).toBe(2)
+  })
+
+  test('whose end is on its way, unread, is replaced before a byte is written to it', async () => {
+    const { send } = await senderForTest()
+    const port = await hastyPort()
+    expect(await send(`http://127.0.0.1:${port}/`)).toMatchObject({ kind: 'delivered' })
+    // From a timer, so that the loop polls (and reads the end) before it writes; asleep until the end has come.
+    const second = await new Promise((resolve) => {
+      setTimeout(() => {
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 300)
+        resolve(send(`http://127.0.0.1:${port}/`))
+      })
+    })
+    expect(second).toMatchObject({ kind: 'delivered', timings: { connectMs: expect.any(Number) } })
   })
 
   test('that breaks under its second request is a reset: the request is not written again', async () => {
