@@ -3,8 +3,6 @@ import { isObject } from './walk.ts'
 /** A value that a filter compares with; longer strings were not typed by a person. */
 export const operandLengthMax = 4_096
 export const operandListMax = 1_000
-/** Lists and objects inside a list are compared one by one, as are the values of `$all`. */
-export const structuresMax = 32
 export const operandDepthMax = 16
 
 /** What is wrong with an operand; `at` leads to the offending part of it. */

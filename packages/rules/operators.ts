@@ -1,12 +1,15 @@
 import { compare, equals } from './equality.ts'
 import type { Holds, Test } from './evaluate.ts'
 import { networksMax, parseNetworks } from './network.ts'
-import { checkValue, operandListMax, structuresMax, type OperandFault } from './operand.ts'
+import { checkValue, operandListMax, type OperandFault } from './operand.ts'
 import type { Path } from './path.ts'
 import { compileWildcard } from './pattern.ts'
 
-/** `steps` counts against the patterns of a filter; `warning` says what the author may not expect. */
-export type Reading = { kind: 'test'; test: Test; steps?: number; warning?: OperandFault } | ({ kind: 'fault' } & OperandFault)
+/**
+ * `nodes` is how many questions are asked of each value, when more than one, and `steps` a pattern's: both are bounded for
+ * the filter as a whole. `warning` says what the author may not expect.
+ */
+export type Reading = { kind: 'test'; test: Test; nodes?: number; steps?: number; warning?: OperandFault } | ({ kind: 'fault' } & OperandFault)
 
 /** Makes a test of an operand, or says what is wrong with it. `values` is what the field can hold. */
 type Operator = (operand: unknown, values: Path['values']) => Reading
@@ -27,8 +30,8 @@ export const valueOperators: Readonly<Record<string, Operator>> = {
   $in: (operand, values) => listedIn(operand, values, (list) => ({ kind: 'some', holds: isOneOf(list) })),
   $nin: (operand, values) => listedIn(operand, values, (list) => ({ kind: 'none', holds: isOneOf(list) })),
   $all: (operand, values) => {
-    if (Array.isArray(operand) && operand.length > structuresMax) return fault(`the list has more than ${structuresMax} values`, 'a shorter list')
-    return listedIn(operand, values, (list) => ({ kind: 'each', holds: list.map((one) => (value) => equals(value, one)) }))
+    const reading = listedIn(operand, values, (list) => ({ kind: 'each', holds: list.map((one) => (value) => equals(value, one)) }))
+    return reading.kind === 'test' && Array.isArray(operand) ? { ...reading, nodes: operand.length } : reading
   },
   $exists: (operand) =>
     typeof operand === 'boolean' ? test({ kind: 'present', wanted: operand }) : fault('the operand is not a boolean', 'true or false'),
@@ -56,7 +59,7 @@ export const valueOperators: Readonly<Record<string, Operator>> = {
     const odd = list.findIndex((one) => typeof one !== 'string')
     if (odd !== -1) return { ...fault('a network is a string', expected), ...place(odd) }
     const networks = parseNetworks(list.map(String))
-    return networks.kind === 'networks' ? test(ofText(networks.contain)) : { ...fault(networks.message, expected), ...place(networks.at) }
+    return networks.kind === 'networks' ? { ...test(ofText(networks.contain)), nodes: list.length } : { ...fault(networks.message, expected), ...place(networks.at) }
   },
 }
 
@@ -78,12 +81,11 @@ function listedIn(operand: unknown, values: Path['values'], make: (list: readonl
   if (!Array.isArray(operand)) return fault('the operand is not a list', 'a list of values')
   if (operand.length === 0) return fault('the list is empty', 'at least one value')
   if (operand.length > operandListMax) return fault(`the list has more than ${operandListMax} values`, 'a shorter list')
-  if (operand.filter(isStructure).length > structuresMax) return fault(`more than ${structuresMax} lists and objects in the list`, 'a shorter list')
   for (const [i, value] of operand.entries()) {
     const wrong = checkComparable(value, values)
     if (wrong) return { kind: 'fault', ...wrong, at: [i, ...(wrong.at ?? [])] }
   }
-  return test(make(operand))
+  return { ...test(make(operand)), nodes: operand.filter(isStructure).length }
 }
 
 /** A set for what can be looked up, so that a long list costs no more than a short one; a scan for lists and objects. */

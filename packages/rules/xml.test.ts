@@ -98,7 +98,7 @@ test('a document type declaration inside CDATA is text', () => {
   expect(valueOf('<r><![CDATA[<!DOCTYPE html><p>]]></r>')).toEqual({ r: '<!DOCTYPE html><p>' })
 })
 
-test.each(['<r>&nbsp;</r>', '<r>&constructor;</r>', '<r>&toString;</r>', '<a><b></a></b>', '<a>', '<a/><b/>', '<a x="1" x="2"/>', '<a x=1/>', 'x', '', '<r>&#0;</r>'])(
+test.each(['<r>&nbsp;</r>', '<r>&constructor;</r>', '<r>&toString;</r>', '<a><b></a></b>', '<a>', '<a/><b/>', '<a x="1" x="2"/>', '<a x=1/>', 'x', '', '<r>&#0;</r>', '<!DOCTYPE [<', '<!DOCTYPE r [<!'])(
   'what is not well-formed is refused: %s',
   (document) => {
     expect(parseXml(document)).toMatchObject({ kind: 'unparsed', code: 'malformed' })

@@ -74,7 +74,8 @@ export function parseXml(text: string): ParseOutcome {
     return parsed(root)
   } catch (error) {
     if (error instanceof Refusal) return unparsed(error.fault.code, error.fault.reason)
-    throw error
+    // saxes throws past its error event where a document ends inside a document type declaration.
+    return unparsed('malformed', 'the body is not well-formed XML')
   }
 }
 
