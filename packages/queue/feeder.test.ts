@@ -1,5 +1,5 @@
 import fc from 'fast-check'
-import { describe, expect, it, vi } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 import type { QueueLog } from './connection.ts'
 import { createFeeder, type FeederParams, type FeedResult } from './feeder.ts'
 
@@ -7,7 +7,11 @@ const quiet: QueueLog = { info: () => {}, warn: () => {} }
 type Feed = FeederParams['feed']
 const nothing: FeedResult = { admitted: [], skipped: [] }
 const never = () => new AbortController().signal
-const turn = () => new Promise((resolve) => setImmediate(resolve))
+/** Long enough for another call to begin, if one is owed. */
+const turn = () => vi.advanceTimersByTimeAsync(6)
+
+beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setImmediate'] }))
+afterEach(() => void vi.useRealTimers())
 
 function feeder(feed: Feed, add: (jobs: readonly object[]) => Promise<boolean> = async () => true) {
   return createFeeder({ feed, add, log: quiet, random: () => 0.5 })
@@ -52,7 +56,9 @@ describe('feeder', () => {
     const feed = vi.fn<Feed>(async () => nothing)
     const { request, stop } = feeder(feed, add)
     request(['a'])
-    await stop(never())
+    const stopped = stop(never())
+    await turn()
+    await stopped
     expect(feed).toHaveBeenCalledOnce()
     expect(add).not.toHaveBeenCalled()
   })
@@ -84,6 +90,22 @@ describe('feeder', () => {
     expect(calls).toHaveLength(1)
     first.end()
     expect((await call(1)).batch).toEqual(['b'])
+  })
+
+  it('begins calls no closer to each other than 5 ms, without making the first wait', async () => {
+    const began: number[] = []
+    const { request } = feeder(async () => {
+      began.push(performance.now())
+      return nothing
+    })
+    vi.useRealTimers()
+    const from = performance.now()
+    request(['a'])
+    await vi.waitUntil(() => began.length === 1, { interval: 1 })
+    request(['b'])
+    await vi.waitUntil(() => began.length === 2, { interval: 1 })
+    expect((began[0] ?? 0) - from).toBeLessThan(50)
+    expect((began[1] ?? 0) - (began[0] ?? 0)).toBeGreaterThan(3.5)
   })
 
   it('bounds a call to 64 destinations and feeds the rest in the next', async () => {
@@ -122,7 +144,7 @@ describe('feeder', () => {
     })
     request(['a'])
     await vi.waitUntil(() => dropped() === 1)
-    expect(calls).toBeGreaterThanOrEqual(5 + 7)
+    expect(calls).toBeGreaterThanOrEqual(5 + 6)
   })
 
   it('does not hold up other destinations while one is locked', async () => {
