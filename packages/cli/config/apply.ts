@@ -1,4 +1,5 @@
-import { newId, type ConnectionId, type DestinationId, type SourceId } from '@tenterhook/schemas/ids'
+import { invariant } from '@tenterhook/lifecycle/invariant'
+import { newId, type Id } from '@tenterhook/schemas/ids'
 import { readConfig, type Config } from '@tenterhook/store/config'
 import {
   changeConfig,
@@ -11,14 +12,20 @@ import {
 } from '@tenterhook/store/config-change'
 import type { Store } from '@tenterhook/store/connect'
 import type { EncryptionKeys } from '@tenterhook/store/secrets'
-import type { DesiredConfig } from './file.ts'
-import { managedByFile, planChanges, type Step } from './plan.ts'
+import type { Desired, DesiredConfig } from './file.ts'
+import { managedByFile, planChanges, type Kind, type Step } from './plan.ts'
 
 export type Applied =
   | { kind: 'applied'; version: number; steps: Step[] }
   | { kind: 'unchanged' }
-  /** Nothing was changed: these would be removed with deliveries that have not ended. */
-  | { kind: 'refused'; unfinished: { step: Step; deliveries: number }[] }
+  /** Nothing was changed. */
+  | { kind: 'refused'; refusals: Refusal[] }
+
+export type Refusal =
+  /** It would be removed with deliveries that have not ended; `prune` does it all the same. */
+  | { why: 'unfinished'; step: Step; deliveries: number }
+  /** Connections that others made, and that the file doesn't name, use it. */
+  | { why: 'in_use'; step: Step; connections: string[] }
 
 /** Leaves the transaction without a new version. */
 class Leave extends Error {
@@ -31,7 +38,8 @@ class Leave extends Error {
 
 /**
  * Brings the configuration to what the file asks for, in one transaction and as one version: when it returns, the next
- * event is routed by it. Removes only what apply made, and nothing with unfinished deliveries unless `prune`.
+ * event is routed by it. Removes only what apply made, nothing that others' connections use, and nothing with
+ * unfinished deliveries unless `prune`.
  */
 export async function applyConfig(
   store: Pick<Store, 'durable'>,
@@ -44,7 +52,8 @@ export async function applyConfig(
       const current = await readConfig(change.db, keys)
       const steps = planChanges(current, desired)
       if (steps.length === 0) throw new Leave({ kind: 'unchanged' })
-      if (!options.prune) await refuseUnfinished(change, steps)
+      const refusals = [...usedByOthers(steps, current), ...(options.prune ? [] : await unfinished(change, steps))]
+      if (refusals.length > 0) throw new Leave({ kind: 'refused', refusals })
       await carryOut(change, steps, current, desired, keys, options.nowMs)
       return steps
     })
@@ -55,14 +64,26 @@ export async function applyConfig(
   }
 }
 
-async function refuseUnfinished(change: ConfigChange, steps: readonly Step[]): Promise<void> {
-  const unfinished: { step: Step; deliveries: number }[] = []
+function usedByOthers(steps: readonly Step[], current: Config): Refusal[] {
+  const changed = new Set(
+    steps.flatMap((step) => (step.action !== 'create' && step.kind === 'connection' ? [step.id] : [])),
+  )
+  const staying = current.connections.filter((one) => one.managedBy !== managedByFile && !changed.has(one.id))
+  return steps.flatMap((step): Refusal[] => {
+    if (step.action !== 'remove' || step.kind === 'connection') return []
+    const users = staying.filter((one) => one.sourceId === step.id || one.destinationId === step.id)
+    return users.length === 0 ? [] : [{ why: 'in_use', step, connections: users.map(({ spec }) => spec.name) }]
+  })
+}
+
+async function unfinished(change: ConfigChange, steps: readonly Step[]): Promise<Refusal[]> {
+  const refusals: Refusal[] = []
   for (const step of steps) {
     if (step.action !== 'remove' || step.kind === 'source') continue
     const deliveries = await countUnfinished(change.db, step.kind, step.id)
-    if (deliveries > 0) unfinished.push({ step, deliveries })
+    if (deliveries > 0) refusals.push({ why: 'unfinished', step, deliveries })
   }
-  if (unfinished.length > 0) throw new Leave({ kind: 'refused', unfinished })
+  return refusals
 }
 
 async function carryOut(
@@ -73,35 +94,43 @@ async function carryOut(
   keys: EncryptionKeys,
   nowMs: number,
 ): Promise<void> {
-  // Removals first: a new entry may carry the name of a removed one.
   for (const step of steps) if (step.action === 'remove') await remove(change, step.kind, step.id)
-  const idOf = new Map<string, string>()
-  for (const source of current.sources) idOf.set(`source ${source.spec.name}`, source.id)
-  for (const destination of current.destinations) idOf.set(`destination ${destination.spec.name}`, destination.id)
-  const prefixes = { source: 'src', destination: 'dst', connection: 'con' } as const
-  const idFor = (step: Step) => {
-    const id = step.action === 'create' ? newId(prefixes[step.kind], nowMs) : step.id
-    idOf.set(`${step.kind} ${step.name}`, id)
-    return id
+  const sourceIds = new Map(current.sources.map((one) => [one.spec.name, one.id]))
+  const destinationIds = new Map(current.destinations.map((one) => [one.spec.name, one.id]))
+  for (const { step, spec } of withSpecs(steps, 'source', desired.sources)) {
+    const id = idOf('src', step, nowMs)
+    await putSource(change, { id, spec, managedBy: managedByFile }, keys)
+    sourceIds.set(spec.name, id)
   }
-  const wanted = (kind: Step['kind']) => steps.filter((step) => step.kind === kind && step.action !== 'remove')
-  for (const step of wanted('source')) {
-    const spec = desired.sources.find((one) => one.spec.name === step.name)?.spec
-    if (spec) await putSource(change, { id: idFor(step) as SourceId, spec, managedBy: managedByFile }, keys)
+  for (const { step, spec } of withSpecs(steps, 'destination', desired.destinations)) {
+    const id = idOf('dst', step, nowMs)
+    await putDestination(change, { id, spec, managedBy: managedByFile }, keys)
+    destinationIds.set(spec.name, id)
   }
-  for (const step of wanted('destination')) {
-    const spec = desired.destinations.find((one) => one.spec.name === step.name)?.spec
-    if (spec) await putDestination(change, { id: idFor(step) as DestinationId, spec, managedBy: managedByFile }, keys)
+  for (const { step, spec } of withSpecs(steps, 'connection', desired.connections)) {
+    const sourceId = sourceIds.get(spec.source)
+    const destinationId = destinationIds.get(spec.destination)
+    invariant(sourceId !== undefined && destinationId !== undefined, 'a checked file names only what it defines')
+    const id = idOf('con', step, nowMs)
+    await putConnection(change, { id, spec, managedBy: managedByFile, sourceId, destinationId })
   }
-  for (const step of wanted('connection')) {
-    const spec = desired.connections.find((one) => one.spec.name === step.name)?.spec
-    if (!spec) continue
-    await putConnection(change, {
-      id: idFor(step) as ConnectionId,
-      spec,
-      managedBy: managedByFile,
-      sourceId: idOf.get(`source ${spec.source}`) as SourceId,
-      destinationId: idOf.get(`destination ${spec.destination}`) as DestinationId,
-    })
-  }
+}
+
+type Putting = Exclude<Step, { action: 'remove' }>
+
+function withSpecs<Spec extends { name: string }>(
+  steps: readonly Step[],
+  kind: Kind,
+  desired: readonly Desired<Spec>[],
+): { step: Putting; spec: Spec }[] {
+  return steps.flatMap((step) => {
+    if (step.kind !== kind || step.action === 'remove') return []
+    const spec = desired.find((one) => one.spec.name === step.name)?.spec
+    invariant(spec !== undefined, 'only what is desired is created or updated')
+    return [{ step, spec }]
+  })
+}
+
+function idOf<P extends 'src' | 'dst' | 'con'>(prefix: P, step: Putting, nowMs: number): Id<P> {
+  return step.action === 'create' ? newId(prefix, nowMs) : (step.id as Id<P>)
 }

@@ -137,5 +137,6 @@ function lineOf(document: Document.Parsed, lineAt: (offset: number) => number, p
 
 /** As the key is named in the value: `123:` and `null:` too are names. */
 function keyText(key: Scalar): string {
-  return String(key.value ?? '')
+  const value: unknown = key.value
+  return typeof value === 'string' ? value : JSON.stringify(value ?? '')
 }

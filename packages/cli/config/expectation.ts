@@ -43,7 +43,7 @@ function expectation(issue: z.core.$ZodIssue): string {
       return missing + unionExpectation(issue)
     case 'invalid_key':
       return issue.issues.map(({ message }) => message).join(', ')
-    // oxlint-disable-next-line typescript/switch-exhaustiveness-check -- all others say it well after a title of zod's
+    // All others say it well after a title of zod's.
     default:
       return issue.message.replace(/^(?:Too small|Too big|Invalid [a-z]+): /, '')
   }
