@@ -120,6 +120,21 @@ export function createMetrics({ service }: { service: ServiceName }) {
       registers: shownBy('dispatcher'),
     }),
 
+    // Console.
+
+    operatorActions: new Counter({
+      name: 'tenterhook_operator_actions_total',
+      help: 'What operators did: replayed, retried, cancelled, paused, resumed, promoted, signed_in.',
+      labelNames: ['action'],
+      registers: shownBy('console'),
+    }),
+    accessRefused: new Counter({
+      name: 'tenterhook_access_refused_total',
+      help: 'Requests to the console without access: no_credential, token_wrong, tries_used_up, cross_site.',
+      labelNames: ['reason'],
+      registers: shownBy('console'),
+    }),
+
     // The sweeper, in router and dispatcher.
 
     sweptRows: new Counter({
@@ -136,7 +151,7 @@ export function createMetrics({ service }: { service: ServiceName }) {
     clockOffset: new Gauge({
       name: 'tenterhook_clock_offset_seconds',
       help: "Postgres's clock less this machine's.",
-      registers: shownBy('ingest', 'router', 'dispatcher'),
+      registers: shownBy('ingest', 'router', 'dispatcher', 'console'),
     }),
     redisEpochs: new Counter({
       name: 'tenterhook_redis_epochs_total',
