@@ -171,10 +171,12 @@ describe('the total of sockets', () => {
       most = Math.max(most, receiver.connections().open)
       answer({ headers: requests++ % 7 === 0 ? [['Connection', 'close']] : [] })(request, response)
     })
-    const outcomes = await Promise.all(Array.from({ length: 2_000 }, (_, i) => send(`${receiver.url}/${i}`, { destinationId: `dst_${i % 23}` })))
+    const outcomes = await Promise.all(Array.from({ length: 1_000 }, (_, i) => send(`${receiver.url}/${i}`, { destinationId: `dst_${i % 23}` })))
     expect(outcomes.filter(({ kind }) => kind !== 'delivered')).toEqual([])
-    expect(new Set(receiver.received().map(({ path }) => path)).size).toBe(2_000)
-    expect(receiver.count()).toBe(2_000)
+    expect(new Set(receiver.received().map(({ path }) => path)).size).toBe(1_000)
+    expect(receiver.count()).toBe(1_000)
+    // Even with every socket in use and others waiting, a connection serves several requests.
+    expect(receiver.connections().total).toBeLessThan(500)
     // A socket that is closing here may be seen open there for a moment.
     expect(most).toBeLessThanOrEqual(20)
   })

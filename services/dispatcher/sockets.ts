@@ -22,6 +22,8 @@ export type Line = {
   address: string
   /** By the monotonic clock. */
   openedMs: number
+  /** How often it went to the next of its own share while others waited. */
+  turns: number
 }
 
 export type Place = {
@@ -48,6 +50,8 @@ const idleTimeoutMaxMs = 60_000
 const lineAgeMaxMs = 300_000
 const responseHeadersBytesMax = 65_536
 const waitersMax = 10_000
+/** With every socket in use, a share keeps one for so many requests before others get its place: each change is a new connection. */
+const turnsMax = 4
 
 type Share = { key: string; open: number; idle: Line[]; waiting: Waiter[] }
 type Waiter = { settle(result: Place | Abandoned): void }
@@ -135,7 +139,13 @@ export function createSockets({ monotonicMs, socketsMax, socketsPerShareMax, wai
         if (kept === undefined || kept.socket.destroyed || closed || monotonicMs() - kept.openedMs > lineAgeMaxMs) {
           drop(kept, share)
           forgetIfUnused(share)
+        } else if (share.waiting.length > 0 && kept.turns < turnsMax) {
+          kept.turns++
+          share.waiting.shift()?.settle(placeOf(share, kept))
+          if (share.waiting.length === 0) crowded.delete(share)
+          return
         } else {
+          kept.turns = 0
           share.idle.push(kept)
           idle.set(kept, share)
         }
@@ -189,7 +199,7 @@ export function createSockets({ monotonicMs, socketsMax, socketsPerShareMax, wai
     },
 
     createLine(origin, socket, address) {
-      const line: Line = { client: clientOver(socket, origin), socket, address, openedMs: monotonicMs() }
+      const line: Line = { client: clientOver(socket, origin), socket, address, openedMs: monotonicMs(), turns: 0 }
       socket.once('close', () => discardIdle(line))
       return line
     },
