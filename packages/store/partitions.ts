@@ -6,6 +6,9 @@ const dayMs = 86_400_000
 /** Days made ahead, today apart: a process that makes them may be gone for this long. */
 export const daysAhead = 3
 
+/** Any fixed number. */
+const partitionLock = 7_316_041_553
+
 /** Tables cut by day, the id they are cut by and its prefix, and what suits their updates (DESIGN §4). */
 const partitioned = [
   { table: 'events', key: 'id', prefix: 'evt', settings: 'fillfactor = 80, autovacuum_vacuum_scale_factor = 0.1' },
@@ -28,6 +31,8 @@ export async function ensurePartitions(pool: pg.Pool, nowMs: number): Promise<st
       const name = `${table}_${suffix}`
       const created = await inTransaction(pool, async (db) => {
         await db.query({ text: `SET LOCAL lock_timeout = '2s'`, values: [] })
+        // Two copies of the router make them at the same minute.
+        await db.query({ text: 'SELECT pg_advisory_xact_lock($1)', values: [partitionLock] })
         const { rows } = await db.query<{ there: boolean; strays: boolean }>({
           text: `SELECT to_regclass($1) IS NOT NULL AS there,
             EXISTS (SELECT 1 FROM ${table}_default WHERE ${key} >= $2 AND ${key} < $3) AS strays`,
