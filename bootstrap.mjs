@@ -5,7 +5,7 @@
 // missing or has changed, then runs the real program under the pinned Node 24. It stays in the middle of the process
 // tree, so it passes on signals and exit codes, and a guardian ends its child if it is itself killed.
 
-import { spawn } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   accessSync,
@@ -42,6 +42,9 @@ const checks = [['tsc', '--noEmit', '-p', 'tsconfig.json'], ['oxlint']]
 /** A reason to stop that a person can act on, told in one line. */
 class Refusal extends Error {}
 
+const starterLookMs = 500
+const shells = new Set(['sh', 'dash', 'ash', 'bash', 'zsh', 'busybox'])
+
 const children = new Set()
 let signalled
 
@@ -49,6 +52,7 @@ async function main() {
   // A terminal that is gone, or a reader that had enough (`| head`), must not end us before our child is stopped.
   for (const stream of [process.stdout, process.stderr]) stream.on('error', () => {})
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.on(signal, () => passOn(signal))
+  watchStarter()
   try {
     refuseOldPlatforms()
     await ensureInstalled()
@@ -132,6 +136,40 @@ function passOn(signal) {
     else killGroup(child.pid, signalled ? 'SIGKILL' : 'SIGTERM')
   }
   signalled ??= signal
+}
+
+/**
+ * npm runs us in a shell, and neither passes SIGTERM on, nor can they a SIGKILL: when one of the two is gone we have
+ * been told to stop. Started without npm we stay, as `nohup` and service managers expect.
+ */
+function watchStarter() {
+  if (process.env.npm_lifecycle_event === undefined) return
+  const parent = process.ppid
+  const grandparent = parentOf(parent)
+  const timer = setInterval(() => {
+    if (process.ppid === parent && parentOf(parent) === grandparent) return
+    clearInterval(timer)
+    passOn('SIGTERM')
+  }, starterLookMs)
+  timer.unref()
+}
+
+/** Of a shell; anything else (npm without a shell, a test) may well outlive its own parent. */
+function parentOf(pid) {
+  const [name, parent] = process.platform === 'linux' ? lookInProc(pid) : askPs(pid)
+  return shells.has(name) ? parent : undefined
+}
+
+/** proc_pid_stat(5): pid (name) state parent … */
+function lookInProc(pid) {
+  const stat = ifThere(() => readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? ''
+  return /\((.*)\) \w (\d+)/s.exec(stat)?.slice(1) ?? []
+}
+
+function askPs(pid) {
+  const { stdout } = spawnSync('/bin/ps', ['-o', 'comm=,ppid=', '-p', String(pid)], { encoding: 'utf8' })
+  const [, path = '', parent] = /^(.*?)\s+(\d+)\s*$/.exec(stdout) ?? []
+  return [path.split('/').at(-1), parent]
 }
 
 function killGroup(pid, signal) {

@@ -7,9 +7,11 @@ import { Command, InvalidArgumentError } from 'commander'
 
 import { homePath } from './local/home.ts'
 import { SetupError } from './local/setup-error.ts'
+import { stopSignal } from './local/stop-signal.ts'
 import { up } from './local/up.ts'
 
 const root = join(dirname(import.meta.filename), '../..')
+const monotonicMs = () => performance.now()
 const say = (line: string) => void process.stdout.write(`${line}\n`)
 
 /** Where `up` listens, unless a flag says otherwise. */
@@ -47,26 +49,10 @@ program
       demo: flags.demo,
       preparations: [{ name: 'migrations', run: ({ databaseUrl }) => migrate({ connectionString: databaseUrl }) }],
       say,
-      signal: stopSignal(),
-      monotonicMs: () => performance.now(),
+      signal: stopSignal({ monotonicMs }),
+      monotonicMs,
     })
   })
-
-/** Ctrl-C reaches us from the terminal, from npm and from the bootstrap, at once; a person's second one comes later. */
-const sameSignalMs = 1_000
-
-/** Aborted by the first SIGINT, SIGTERM or SIGHUP; a later one exits at once, and the guardians clean up. */
-function stopSignal(): AbortSignal {
-  const stop = new AbortController()
-  let firstMs: number | undefined
-  const onSignal = () => {
-    firstMs ??= performance.now()
-    if (performance.now() - firstMs > sameSignalMs) process.exit(130)
-    stop.abort()
-  }
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal)
-  return stop.signal
-}
 
 function parsePort(text: string): number {
   const parsed = port.safeParse(text)

@@ -30,7 +30,7 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
-  await until(() => processesOf(directory).length === 0, { what: 'every process to be gone' })
+  await until(() => processesOf(directory).length === 0, { what: 'every process to be gone', timeoutMs: 20_000 })
   await rm(directory, { recursive: true })
 })
 
@@ -190,8 +190,27 @@ describe('the bootstrap', () => {
     await until(() => run.output().includes('up\n'), { what: 'the command to run' })
     run.child.kill('SIGKILL')
     await run.exit
-    await until(() => processesOf(directory).length === 0, { what: 'every process to be gone' })
+    await until(() => processesOf(directory).length === 0, { what: 'every process to be gone', timeoutMs: 20_000 })
     expect(run.output()).toMatch(/drained\n$/)
+  })
+
+  it.each(['npm', 'the shell between'])('stops the command when %s is killed', async (who) => {
+    await main(
+      `process.on('SIGTERM', () => { console.log('drained'); process.exit() }); console.log('up'); setInterval(() => {}, 1000)`,
+    )
+    // As npm does it: npm, a shell, us. The colons keep each shell from becoming what it runs.
+    const shell = `echo shell $$; '${process.execPath}' '${join(root, 'bootstrap.mjs')}' up; :`
+    const npm = spawn('/bin/sh', ['-c', 'sh -c "$1"; :', 'npm', shell], {
+      env: { PATH: `${path}:/usr/bin:/bin`, npm_lifecycle_event: 'start' },
+      stdio: ['ignore', 'pipe', 'inherit'],
+    })
+    let text = ''
+    npm.stdout.on('data', (chunk) => (text += chunk))
+    await until(() => text.includes('up\n'), { what: 'the command to run' })
+    const victim = who === 'npm' ? npm.pid : Number(/shell (\d+)/.exec(text)?.[1])
+    process.kill(victim ?? 0, 'SIGKILL')
+    await until(() => processesOf(directory).length === 0, { what: 'every process to be gone', timeoutMs: 20_000 })
+    await until(() => text.endsWith('drained\n'), { what: 'the last word' })
   })
 
   it.each(['SIGTERM', 'SIGINT', 'SIGKILL'] as const)(
@@ -201,7 +220,7 @@ describe('the bootstrap', () => {
       const run = start()
       await until(() => readFile(join(directory, 'installing')).then(() => true), { what: 'the install to run' })
       process.kill(-(run.child.pid ?? 0), signal)
-      await until(() => processesOf(directory).length === 0, { what: 'every process to be gone' })
+      await until(() => processesOf(directory).length === 0, { what: 'every process to be gone', timeoutMs: 20_000 })
       expect(await run.exit).not.toBe(0)
       await npm(installs)
       expect(await start().exit).toBe(0)

@@ -17,7 +17,7 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
-  await until(() => processesOf(home).length === 0, { what: 'all processes to be gone' })
+  await until(() => processesOf(home).length === 0, { what: 'all processes to be gone', timeoutMs: 20_000 })
   await rm(home, { recursive: true })
 })
 
@@ -63,7 +63,7 @@ describe('a guarded program', () => {
     const starter = await startStarter([program])
     await until(async () => (await loggedTo(program.logPath)).includes('up'), { what: 'the program to be up' })
     starter.kill('SIGKILL')
-    await until(() => processesOf(home).length === 0, { what: 'all processes to be gone' })
+    await until(() => processesOf(home).length === 0, { what: 'all processes to be gone', timeoutMs: 20_000 })
     expect(await loggedTo(program.logPath)).toEqual(['up', 'told to stop'])
   })
 
@@ -72,7 +72,7 @@ describe('a guarded program', () => {
     const starter = await startStarter([program])
     await until(async () => (await loggedTo(program.logPath)).includes('up'), { what: 'the program to be up' })
     starter.kill('SIGKILL')
-    await until(() => processesOf(home).length === 0, { what: 'all processes to be gone' })
+    await until(() => processesOf(home).length === 0, { what: 'all processes to be gone', timeoutMs: 20_000 })
   })
 
   it('does not hear a Ctrl-C that goes to the process group of its starter', async () => {
@@ -83,7 +83,7 @@ describe('a guarded program', () => {
     const starter = await startStarter([program])
     await until(async () => (await loggedTo(program.logPath)).includes('up'), { what: 'the program to be up' })
     process.kill(-(starter.pid ?? 0), 'SIGINT')
-    await until(() => processesOf(home).length === 0, { what: 'all processes to be gone' })
+    await until(() => processesOf(home).length === 0, { what: 'all processes to be gone', timeoutMs: 20_000 })
     expect(await loggedTo(program.logPath)).toEqual(['up'])
   })
 
@@ -96,7 +96,7 @@ describe('a guarded program', () => {
     const starter = await startStarter([server, client], true)
     await until(async () => (await loggedTo(client.logPath)).includes('up'), { what: 'the client to be up' })
     starter.kill('SIGKILL')
-    await until(() => processesOf(home).length === 0, { what: 'all processes to be gone' })
+    await until(() => processesOf(home).length === 0, { what: 'all processes to be gone', timeoutMs: 20_000 })
     expect(await loggedTo(join(home, 'order'))).toEqual(['drained', 'stopped'])
   })
 
@@ -122,7 +122,7 @@ describe('a guarded program', () => {
   it('that ends by itself takes its guardian and its record with it, and gives its exit code', async () => {
     const running = guard(shellProgram('p', 'exit 7'))
     expect(await running.exited).toEqual({ code: 7, signal: null })
-    await until(() => processesOf(home).length === 0, { what: 'the guardian to be gone' })
+    await until(() => processesOf(home).length === 0, { what: 'the guardian to be gone', timeoutMs: 20_000 })
     await expect(readFile(join(home, 'run/p.json'))).rejects.toThrow('ENOENT')
   })
 

@@ -20,7 +20,7 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
-  await until(() => processesOf(home).length === 0, { what: 'every Postgres process to be gone' })
+  await until(() => processesOf(home).length === 0, { what: 'every Postgres process to be gone', timeoutMs: 20_000 })
   await rm(join(home, '..'), { recursive: true })
 })
 
@@ -82,7 +82,10 @@ describe('the local Postgres', () => {
     await ask(first.url, 'CREATE TABLE kept AS SELECT 42 AS answer')
     process.kill(first.server.pid, 'SIGKILL')
     await first.server.exited
-    await until(() => processesOf(home).length === 0, { what: "the killed Postgres's children to be gone" })
+    await until(() => processesOf(home).length === 0, {
+      what: "the killed Postgres's children to be gone",
+      timeoutMs: 20_000,
+    })
     const second = await startPostgres({ home })
     expect(await ask(second.url, 'SELECT answer FROM kept')).toEqual([{ answer: 42 }])
     await second.stop()

@@ -21,6 +21,7 @@ import { explainFileError, lastWords, SetupError, systemCode } from './setup-err
  */
 export type LocalPostgres = {
   readonly url: string
+  /** `18.4` */
   readonly version: string
   readonly program: Program
   /** Resolves when it takes connections; throws a SetupError with the log's last words when it ended or took too long. */
@@ -93,7 +94,7 @@ export async function preparePostgres(home: string): Promise<LocalPostgres> {
     }
     return {
       url: `postgres://${user}:${access.password}@127.0.0.1:${access.port}/${database}`,
-      version: binaries.version,
+      version: binaries.version.split('.').slice(0, 2).join('.'),
       program,
       ready: (server, signal) => waitReady({ server, directory, logPath: program.logPath, signal }),
     }

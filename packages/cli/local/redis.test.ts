@@ -18,7 +18,7 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
-  await until(() => processesOf(home).length === 0, { what: 'every Redis process to be gone' })
+  await until(() => processesOf(home).length === 0, { what: 'every Redis process to be gone', timeoutMs: 20_000 })
   await rm(join(home, '..'), { recursive: true })
 })
 

@@ -13,6 +13,7 @@ import { explainFileError, SetupError, systemCode } from './setup-error.ts'
 /** A private Redis (or Valkey) in `<home>/redis`, on a port of 127.0.0.1 that stays the same, behind a password. */
 export type LocalRedis = {
   readonly url: string
+  /** `Redis 7.0.15` or `Valkey 8.1.1`. */
   readonly version: string
   readonly program: Program
   /** Resolves when it answers; throws a SetupError with the log's last words when it ended or took too long. */

@@ -3,11 +3,15 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
 
-import { until } from '../../../test/support/poll.ts'
+import { until as untilSoon } from '../../../test/support/poll.ts'
 import { readAdminToken, readState } from './home.ts'
 import { processesOf } from './stand-ins/alive.ts'
+
+vi.setConfig({ testTimeout: 60_000, hookTimeout: 60_000 })
+/** A dozen processes start and stop here; a busy machine takes its time over them. */
+const until: typeof untilSoon = (condition, patience) => untilSoon(condition, { timeoutMs: 30_000, ...patience })
 
 /** `up` with its real Postgres, Redis and demo receiver, and stand-ins for the services, each run in processes of its own. */
 let directory: string
@@ -74,6 +78,29 @@ describe('up', () => {
       const token = await readAdminToken(home)
       expect(starter.output().split(String(token)).length - 1).toBe(times)
     }
+  })
+
+  it('takes the Ctrl-C of the terminal and the one that npm passes on for one', async () => {
+    const starter = start()
+    await untilReady(starter)
+    interruptGroup(starter)
+    interruptGroup(starter)
+    expect(await starter.exit).toBe(0)
+    expect((await notes()).filter((note) => note.endsWith('drained')).length).toBe(services.length)
+  })
+
+  it('stops at once on a second Ctrl-C, and leaves nothing behind', async () => {
+    const starter = start({ DRAIN_MS: '60000' })
+    await untilReady(starter)
+    interruptGroup(starter)
+    await until(async () => (await notes()).filter((note) => note.endsWith('draining')).length === services.length, {
+      what: 'all services to drain',
+    })
+    const second = setInterval(() => interruptGroup(starter), 200) // until a second has passed since the first
+    expect(await starter.exit).toBe(130)
+    clearInterval(second)
+    await until(() => processesOf(directory).length === 0, { what: 'every process to be gone' })
+    expect((await notes()).filter((note) => note.endsWith('was cut short')).length).toBe(services.length)
   })
 
   it('leaves no process behind when it is killed, and its services drain while their servers live', async () => {

@@ -251,7 +251,7 @@ type Servers = { postgres: StartedPostgres | undefined; redis: StartedRedis | un
 function announce({ home, env, opsPortBase, say }: UpOptions, state: RunningState, { postgres, redis }: Servers): void {
   const { ingestUrl, consoleUrl, demoUrl, opsUrls } = state
   say(
-    `Postgres ${postgres?.version ?? 'at DATABASE_URL'}, ${redis?.version ?? 'Redis at REDIS_URL'}; data and logs are in ${home}`,
+    `${postgres ? `Postgres ${postgres.version}` : 'Postgres at DATABASE_URL'}, ${redis?.version ?? 'Redis at REDIS_URL'}; data and logs are in ${home}`,
   )
   if (!env['TENTERHOOK_ALLOW_CIDRS']) {
     say(

@@ -1,12 +1,12 @@
 import { join } from 'node:path'
 
 import { nodeProgram, serviceNames } from '../services.ts'
+import { stopSignal } from '../stop-signal.ts'
 import { up } from '../up.ts'
 
 /** Runs `up` with stand-ins for the services, as main.ts does with the real ones, in a process that a test may kill. */
 const [home = '', journal = '', ...services] = process.argv.slice(2)
-const stop = new AbortController()
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => stop.abort())
+const monotonicMs = () => performance.now()
 
 try {
   await up({
@@ -22,8 +22,8 @@ try {
     demo: true,
     preparations: [],
     say: (line) => process.stdout.write(`${line}\n`),
-    signal: stop.signal,
-    monotonicMs: () => performance.now(),
+    signal: stopSignal({ monotonicMs }),
+    monotonicMs,
     programs: (run) =>
       serviceNames.map((name) =>
         nodeProgram({
@@ -36,6 +36,7 @@ try {
             PATH: process.env['PATH'] ?? '',
             DATABASE_URL: run.databaseUrl,
             REDIS_URL: run.redisUrl,
+            DRAIN_MS: process.env['DRAIN_MS'] ?? '300',
             TENTERHOOK_OPS_PORT: String(run.opsPorts[name]),
           },
         }),
