@@ -331,7 +331,7 @@ describe('results', () => {
   test('a released lease is free at once', async () => {
     const [one] = await leased()
     if (!one) throw new Error('nothing leased')
-    expect(await releaseLeases(store.fast, [one])).toEqual([destination])
+    expect(await releaseLeases(store.fast, [one], 0)).toEqual([destination])
     expect((await feed(store.fast, [destination], 10_000)).admitted).toMatchObject([{ id: one.id }])
   })
 

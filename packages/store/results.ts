@@ -99,8 +99,8 @@ export async function recordResults(db: Db, results: readonly AttemptResult[]): 
   return rows.map((row) => ({ id: row.id, destinationId: row.destination_id, state: row.state }))
 }
 
-/** T11: gives back leases under which nothing was sent, to be leased again at once. */
-export async function releaseLeases(db: Db, leases: ReadonlyArray<{ id: DeliveryId; token: string }>): Promise<DestinationId[]> {
+/** T11: gives back leases under which nothing was sent, to be leased again after `delayMs`. */
+export async function releaseLeases(db: Db, leases: ReadonlyArray<{ id: DeliveryId; token: string }>, delayMs: number): Promise<DestinationId[]> {
   const { rows } = await db.query<{ destination_id: DestinationId }>({
     name: 'release',
     text: `WITH l AS MATERIALIZED (
@@ -109,10 +109,10 @@ export async function releaseLeases(db: Db, leases: ReadonlyArray<{ id: Delivery
       UPDATE deliveries d SET
         state = CASE WHEN d.succeeded THEN 'delivered' WHEN d.cancel_requested THEN 'cancelled' ELSE 'retrying' END,
         admitted = false, lease_token = NULL, wake_at = NULL,
-        due_at = CASE WHEN NOT (d.succeeded OR d.cancel_requested) THEN clock() END,
+        due_at = CASE WHEN NOT (d.succeeded OR d.cancel_requested) THEN clock() + $3 * interval '1 millisecond' END,
         finished_at = CASE WHEN d.succeeded OR d.cancel_requested THEN clock() END
       FROM l WHERE d.id = l.id RETURNING d.destination_id`,
-    values: [leases.map((one) => one.id), leases.map((one) => one.token)],
+    values: [leases.map((one) => one.id), leases.map((one) => one.token), delayMs],
   })
   return rows.map((row) => row.destination_id)
 }

@@ -20,7 +20,8 @@ export interface DeliverDeps {
   targetOf: (leased: Leased) => Promise<Target>
   sender: Sender
   results: Results
-  release: (leased: Leased) => Promise<unknown>
+  /** Gives a lease back under which nothing was sent. */
+  release: (leased: Leased, delayMs: number) => Promise<unknown>
   /** 410: nothing more goes there until a person resumes it. */
   pauseDestination: (id: DestinationId, reason: string) => Promise<unknown>
   /** 429, 503, Retry-After: nothing more goes there for a while. */
@@ -34,6 +35,9 @@ export interface DeliverDeps {
   random: () => number
   probe: Probe
 }
+
+/** This machine, or this destination's share of it, has no socket to give: leasing again at once would spin. */
+const noSocketWaitMs = 1_000
 
 /**
  * Lease → guard → sign → send → record → decide, for one admitted delivery. Brought here by a job or by the sweep: the
@@ -89,7 +93,7 @@ async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, s
   client.end(outcome.kind === 'delivered' ? undefined : { error: 'code' in outcome ? outcome.code : String(outcome.status) })
 
   if (outcome.kind === 'abandoned') {
-    await deps.release(leased)
+    await deps.release(leased, outcome.code === 'no_socket' ? noSocketWaitMs : 0)
     deps.feed([leased.destinationId])
     consumer.end({ error: outcome.code })
     deps.log.info({ event: 'delivery.released', id: leased.id, code: outcome.code, detail: outcome.detail })

@@ -77,7 +77,7 @@ export async function dispatcherService(environment: Environment<typeof dispatch
     targetOf: targets.get,
     sender,
     results,
-    release: (leased) => releaseLeases(store.fast, [leased]),
+    release: (leased, delayMs) => releaseLeases(store.fast, [leased], delayMs),
     pauseDestination: (id, reason) => pauseDestination(store.durable, id, reason),
     slowDestination: (id, forMs) => slowDestination(store.fast, id, forMs),
     feed: feeder.request,
