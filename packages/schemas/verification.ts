@@ -11,7 +11,7 @@ export const secretsMax = 8
 const secretCharsMax = 4_096
 
 /** Schemes by what their secret looks like and whether the sender dates its signatures. */
-export const textSchemes = [
+const textSchemes = [
   'github',
   'bitbucket',
   'jira',
@@ -45,7 +45,7 @@ export const textSchemes = [
   'trello',
   'microsoft-graph',
 ] as const
-export const datedTextSchemes = [
+const datedTextSchemes = [
   'stripe',
   'slack',
   'zoom',
@@ -74,12 +74,12 @@ export const standardSchemes = [
   'replicate',
   'gitlab-signing',
 ] as const
-export const hexSchemes = ['adyen-banking'] as const
-export const base64Schemes = ['ms-teams-outgoing'] as const
+const hexSchemes = ['adyen-banking'] as const
+const base64Schemes = ['ms-teams-outgoing'] as const
 export const ed25519Schemes = ['discord', 'telnyx'] as const
 export const p256Schemes = ['sendgrid'] as const
-export const headerTokenSchemes = ['gitlab', 'telegram', 'flutterwave'] as const
-export const querySchemes = ['mailchimp', 'activecampaign'] as const
+const headerTokenSchemes = ['gitlab', 'telegram', 'flutterwave'] as const
+const querySchemes = ['mailchimp', 'activecampaign'] as const
 const otherSchemes = [
   'meta',
   'okta',
@@ -143,7 +143,7 @@ const secretsOf = <T extends z.ZodType<string>>(one: T) => ({
 })
 
 /** Where to find a value for schemes that know no provider: a header, or a path into the JSON or form body (`data.id`, `items.*.id`). */
-export const fieldSelector = z.union(
+const fieldSelector = z.union(
   [z.strictObject({ header: headerName }), z.strictObject({ path: z.string().min(1).max(200) })],
   'expected { header: name } or { path: path.into.body }',
 )

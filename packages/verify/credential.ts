@@ -15,10 +15,8 @@ export function compileCredential({ from }: CredentialRow, configured: readonly 
   const secrets = configured.filter((secret) => secret !== '').map((secret) => Buffer.from(secret, 'utf8'))
   // Every secret is compared, so that the time doesn't tell which one was near.
   const isKnown = (given: Buffer) => secrets.reduce((known, secret) => equalSecrets(given, secret) || known, false)
-  const judge = (given: Buffer | undefined, where: string) =>
-    given !== undefined && given.length > 0 && isKnown(given)
-      ? undefined
-      : reject('credential_mismatch', `no configured secret is the one in ${where}`)
+  const judge = (given: Buffer, where: string) =>
+    isKnown(given) ? undefined : reject('credential_mismatch', `no configured secret is the one in ${where}`)
   const header = headerOf(from)
   return {
     headers: header === undefined ? [] : [header.toLowerCase()],

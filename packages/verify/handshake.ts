@@ -70,7 +70,6 @@ export const oktaVerification: Handshake = {
   methods: ['GET'],
   proven: true,
   answer({ inbound }) {
-    if (inbound.method !== 'GET') return undefined
     const verification = inbound.header('x-okta-verification-challenge')
     return verification === undefined || verification.length > echoCharsMax
       ? malformed('an X-Okta-Verification-Challenge header')
@@ -83,7 +82,7 @@ export const metaChallenge: Handshake = {
   methods: ['GET'],
   proven: false,
   answer({ inbound, verifyToken }) {
-    if (inbound.method !== 'GET' || sole(inbound.query('hub.mode')) !== 'subscribe') return undefined
+    if (sole(inbound.query('hub.mode')) !== 'subscribe') return undefined
     const given = sole(inbound.query('hub.verify_token'))
     if (verifyToken === undefined || verifyToken === '')
       return reject('credential_mismatch', 'expected verifyToken to be set for this source')
@@ -102,7 +101,6 @@ export const xChallenge: Handshake = {
   methods: ['GET'],
   proven: false,
   answer({ inbound, key }) {
-    if (inbound.method !== 'GET') return undefined
     const token = sole(inbound.query('crc_token'))
     if (!key || token === undefined || !crcToken.test(token))
       return malformed('a crc_token of at most 256 base64 characters')
@@ -114,7 +112,7 @@ export const xChallenge: Handshake = {
 export const dropboxChallenge: Handshake = {
   methods: ['GET'],
   proven: false,
-  answer: ({ inbound }) => (inbound.method === 'GET' ? echo(sole(inbound.query('challenge'))) : undefined),
+  answer: ({ inbound }) => echo(sole(inbound.query('challenge'))),
 }
 
 /** Microsoft Graph: an unsigned POST with the token to repeat, decoded, when a subscription or its lifecycle URL is made. */
@@ -138,18 +136,10 @@ export const wooCommercePing: Handshake = {
 }
 
 /** Trello, Mandrill: a HEAD request, to see that something answers. */
-export const headProbe: Handshake = {
-  methods: ['HEAD'],
-  proven: false,
-  answer: ({ inbound }) => (inbound.method === 'HEAD' ? empty() : undefined),
-}
+export const headProbe: Handshake = { methods: ['HEAD'], proven: false, answer: () => empty() }
 
 /** Mailchimp: a GET to the URL with its secret. */
-export const getProbe: Handshake = {
-  methods: ['GET'],
-  proven: true,
-  answer: ({ inbound }) => (inbound.method === 'GET' ? empty() : undefined),
-}
+export const getProbe: Handshake = { methods: ['GET'], proven: true, answer: () => empty() }
 
 function sole(values: readonly string[] | undefined): string | undefined {
   return values?.length === 1 ? values[0] : undefined

@@ -54,7 +54,7 @@ export function withBody(inbound: Inbound, body: Buffer): Inbound {
   return { ...inbound, body, at: reader, bodyHash: () => createHash('sha256').update(body).digest('hex') }
 }
 
-export function queryOf(url: string): string {
+function queryOf(url: string): string {
   const start = url.indexOf('?')
   if (start === -1) return ''
   const end = url.indexOf('#', start)

@@ -63,6 +63,17 @@ describe('stripe', () => {
       ).toEqual(rejected('timestamp_malformed'))
   })
 
+  it('tells a signature that was cut or lengthened from one that is wrong', () => {
+    const send = (v1: string) =>
+      verifyWith(
+        { scheme: 'stripe', secret: 's' },
+        { headers: [['Stripe-Signature', `t=${nowSeconds},v1=${v1}`]], body },
+      )
+    expect(send(hmacOf('other', 's'))).toEqual(rejected('signature_mismatch'))
+    for (const wrong of [hmacOf('other', 's').slice(2), `${hmacOf('other', 's')}00`, ''])
+      expect(send(wrong)).toEqual(rejected('signature_malformed'))
+  })
+
   it('refuses headers with more items than a rotation needs', () => {
     const header = `t=${nowSeconds}${`,v1=${'0'.repeat(64)}`.repeat(40)},v1=${hmacOf(`${nowSeconds}.${body}`, 's')}`
     expect(verifyWith({ scheme: 'stripe', secret: 's' }, { headers: [['Stripe-Signature', header]], body })).toEqual(
