@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The way in: `node bootstrap.mjs up | test | verify | bench | <tenterhook command>`.
+// The way in: `node bootstrap.mjs up | test | test:e2e | typecheck | verify | bench | <tenterhook command>`.
 //
 // Plain JavaScript that any Node >= 20 runs with nothing installed. It installs what the lock file says when that is
 // missing or has changed, then runs the real program under the pinned Node 24. It stays in the middle of the process
@@ -31,13 +31,16 @@ const stamp = join(root, 'node_modules/.tenterhook-installed')
 const ownDirectory = join(root, '.tenterhook')
 const installLog = join(ownDirectory, 'install.log')
 
+const typecheck = ['tsc', '--noEmit', '-p', 'tsconfig.json']
+
 /** @type {Record<string, (args: string[]) => string[][]>} What each command runs, one after the other. */
 const commands = {
-  test: (args) => [...checks, ['vitest', 'run', ...args]],
-  verify: (args) => [...checks, ['knip'], ['vitest', 'run', ...args]],
+  typecheck: () => [typecheck],
+  test: (args) => [typecheck, ['oxlint'], ['vitest', 'run', ...args]],
+  'test:e2e': (args) => [['vitest', 'run', 'test/', ...args]],
+  verify: (args) => [typecheck, ['oxlint'], ['knip'], ['vitest', 'run', ...args]],
   bench: (args) => [['node', join(root, 'test/bench/main.ts'), ...args]],
 }
-const checks = [['tsc', '--noEmit', '-p', 'tsconfig.json'], ['oxlint']]
 
 /** A reason to stop that a person can act on, told in one line. */
 class Refusal extends Error {}
