@@ -20,7 +20,10 @@ export interface Unsigned extends Omit<InboundRequest, 'headers'> {
   id: string
 }
 
-/** Sign a request as the provider of a scheme would, with the current secret, by the same rows that verify it. */
+/**
+ * Signs a request as the provider of a scheme would, with the current secret, by the same rows that verify it.
+ * Throws a SyntaxError for schemes that keep their proof in a JSON body (linear, microsoft-graph) when it is none.
+ */
 export function signRequest(
   verification: Verification,
   { method, url, headers = [], body, nowMs, id }: Unsigned,
