@@ -26,6 +26,8 @@ export async function startRedisServer(...args: string[]): Promise<RedisServer> 
   const port = await freePort()
   const url = `redis://127.0.0.1:${port}`
   let server: ChildProcess | undefined
+  const killAtExit = () => void server?.kill('SIGKILL')
+  process.once('exit', killAtExit)
 
   async function start(): Promise<void> {
     const options = ['--port', `${port}`, '--bind', '127.0.0.1', '--dir', dir, '--save', '', '--appendonly', 'no']
@@ -41,7 +43,18 @@ export async function startRedisServer(...args: string[]): Promise<RedisServer> 
   }
   const ask = new Redis(url, { retryStrategy: () => 20 })
   ask.on('error', () => {}) // a server that is down is what many tests are about
-  await start()
+  async function dispose(): Promise<void> {
+    ask.disconnect()
+    await kill()
+    process.off('exit', killAtExit)
+    await rm(dir, { recursive: true, force: true })
+  }
+  try {
+    await start()
+  } catch (error) {
+    await dispose()
+    throw error
+  }
 
   return {
     url,
@@ -51,11 +64,7 @@ export async function startRedisServer(...args: string[]): Promise<RedisServer> 
     thaw: () => void server?.kill('SIGCONT'),
     kill,
     start,
-    async [Symbol.asyncDispose]() {
-      ask.disconnect()
-      await kill()
-      await rm(dir, { recursive: true, force: true })
-    },
+    [Symbol.asyncDispose]: dispose,
   }
 }
 
