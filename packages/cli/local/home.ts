@@ -65,7 +65,7 @@ export function readAdminToken(home: string): Promise<string | undefined> {
   return readSecret(tokenPath(home))
 }
 
-/** Makes and keeps a new admin token. A console that runs knows the old one until it is started again. */
+/** Makes and keeps a new admin token. A console that reads the file asks for it from the next request on. */
 export async function resetAdminToken(home: string): Promise<string> {
   const token = `tha_${randomBytes(tokenBytes).toString('base64url')}`
   await writeSecret(tokenPath(home), token)
@@ -75,12 +75,28 @@ export async function resetAdminToken(home: string): Promise<string> {
 /** The list in `TENTERHOOK_ENCRYPTION_KEYS`'s form, `k1:<base64 of 32 bytes>[,…]`, current first: given, kept, or made. */
 export async function ensureEncryptionKeys(home: string, given: string | undefined): Promise<string> {
   if (given !== undefined) return given
-  const path = join(home, 'encryption-keys')
-  const kept = await readSecret(path)
+  const kept = await readEncryptionKeys(home)
   if (kept !== undefined) return kept
-  const made = `k1:${randomBytes(keyBytes).toString('base64')}`
-  await writeSecret(path, made)
+  const made = newEncryptionKey('k1')
+  await writeSecret(keysPath(home), made)
   return made
+}
+
+/** The kept encryption keys; undefined before the first start. */
+export function readEncryptionKeys(home: string): Promise<string | undefined> {
+  return readSecret(keysPath(home))
+}
+
+/** Puts a new key before the kept ones, which still decrypt; returns its id. Whoever runs must be started again first. */
+export async function rotateEncryptionKeys(home: string, kept: string): Promise<string> {
+  const numbers = [...kept.matchAll(/(?:^|,)\s*k(\d{1,9}):/g)].map(([, number]) => Number(number))
+  const id = `k${Math.max(0, ...numbers) + 1}`
+  await writeSecret(keysPath(home), `${newEncryptionKey(id)},${kept}`)
+  return id
+}
+
+function newEncryptionKey(id: string): string {
+  return `${id}:${randomBytes(keyBytes).toString('base64')}`
 }
 
 export async function writeState(home: string, state: RunningState): Promise<void> {
@@ -99,7 +115,8 @@ export async function readState(home: string): Promise<RunningState | undefined>
   return isAlive(state.pid) ? state : undefined
 }
 
-const tokenPath = (home: string) => join(home, 'admin-token')
+export const tokenPath = (home: string) => join(home, 'admin-token')
+const keysPath = (home: string) => join(home, 'encryption-keys')
 const statePath = (home: string) => join(home, 'state.json')
 
 function isAlive(pid: number): boolean {

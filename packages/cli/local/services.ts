@@ -1,6 +1,7 @@
 import { join } from 'node:path'
 
 import type { Program } from './guardian.ts'
+import { tokenPath } from './home.ts'
 import type { Environment } from './redis-binary.ts'
 
 /** What the local run knows when it starts the services; their environment is made of it. */
@@ -11,7 +12,6 @@ export type LocalRun = {
   readonly env: Environment
   readonly databaseUrl: string
   readonly redisUrl: string
-  readonly adminToken: string
   readonly encryptionKeys: string
   readonly ports: { readonly ingest: number; readonly console: number; readonly demo: number }
   readonly opsPorts: Readonly<Record<ServiceName, number>>
@@ -71,7 +71,11 @@ function own(name: ServiceName, run: LocalRun): Record<string, string> {
     case 'dispatcher':
       return { TENTERHOOK_ALLOW_CIDRS: run.env['TENTERHOOK_ALLOW_CIDRS'] || loopback }
     case 'console':
-      return { PORT: String(run.ports.console), TENTERHOOK_ADMIN_TOKEN: run.adminToken }
+      // The file, so that a reset token counts at once; a token given by the environment has come with it.
+      return {
+        PORT: String(run.ports.console),
+        ...(!run.env['TENTERHOOK_ADMIN_TOKEN'] && { TENTERHOOK_ADMIN_TOKEN_FILE: tokenPath(run.home) }),
+      }
   }
 }
 

@@ -115,7 +115,6 @@ async function runUntilStopped(options: UpOptions): Promise<void> {
     env,
     databaseUrl: postgres?.url ?? env['DATABASE_URL'] ?? '',
     redisUrl: redis?.url ?? env['REDIS_URL'] ?? '',
-    adminToken: adminToken.token,
     encryptionKeys,
     ports,
     opsPorts,
