@@ -51,7 +51,7 @@ describe('group commit', () => {
     expect(batches.map((batch) => batch.rows.length)).toEqual([1, 1, 3])
     batches[1]?.resolve()
     batches[2]?.resolve()
-    expect(await Promise.all([second, ...rest])).toEqual(Array(4).fill({ kind: 'accepted' }))
+    expect(await Promise.all([second, ...rest])).toEqual(Array.from({ length: 4 }, () => ({ kind: 'accepted' })))
   })
 
   test('bounds a batch by rows and by bytes', async () => {
@@ -73,7 +73,7 @@ describe('group commit', () => {
     const both = [group.submit(event()), group.submit(event())]
     await turn()
     batches[0]?.reject(new Error('connection lost'))
-    expect(await Promise.all(both)).toEqual(Array(2).fill({ kind: 'unavailable', reason: 'commit_failed' }))
+    expect(await Promise.all(both)).toEqual(Array.from({ length: 2 }, () => ({ kind: 'unavailable', reason: 'commit_failed' })))
     await turn()
     expect(batches).toHaveLength(1)
   })
@@ -112,7 +112,7 @@ describe('group commit', () => {
     const outcomes = Promise.all([group.submit(event('k')), group.submit(event('k'))])
     await turn()
     batches[0]?.reject(new Error('gone'))
-    expect(await outcomes).toEqual(Array(2).fill({ kind: 'unavailable', reason: 'commit_failed' }))
+    expect(await outcomes).toEqual(Array.from({ length: 2 }, () => ({ kind: 'unavailable', reason: 'commit_failed' })))
   })
 
   test('a folded copy of a duplicate is compared with the very first', async () => {
@@ -135,7 +135,7 @@ describe('group commit', () => {
     expect(await outcomes[2]).toEqual({ kind: 'unavailable', reason: 'waited_too_long' })
     expect(batches).toHaveLength(2)
     for (const batch of batches) batch.resolve()
-    expect(await Promise.all(outcomes.slice(0, 2))).toEqual(Array(2).fill({ kind: 'accepted' }))
+    expect(await Promise.all(outcomes.slice(0, 2))).toEqual(Array.from({ length: 2 }, () => ({ kind: 'accepted' })))
   })
 
   test('a full buffer refuses at once', async () => {

@@ -4,6 +4,7 @@ import { redactedValue, type HeaderPairs } from '@tenterhook/schemas/headers'
 import { newId, type EventId } from '@tenterhook/schemas/ids'
 import type { Probe } from '@tenterhook/schemas/probe'
 import type { NewEvent } from '@tenterhook/store/accept'
+import type { FixedAnswer } from '@tenterhook/verify/row'
 import type { Tracing } from '@tenterhook/telemetry/trace'
 import type { BodyRead } from './body.ts'
 import { dedupeKeyOf } from './dedupe-key.ts'
@@ -68,8 +69,7 @@ async function receiveInSpan(arrival: Arrival, deps: ReceiveDeps, parent: string
     if (!source) return rejected(undefined, { status: 404, code: 'source_unknown', detail: `there is no source named ${JSON.stringify(arrival.sourceName.slice(0, 100))}` }, 0)
   }
   const allowed: readonly string[] = source.spec.methods
-  const mayBeHandshake = arrival.method === 'GET' || arrival.method === 'HEAD' || arrival.method === 'OPTIONS'
-  if (!allowed.includes(arrival.method) && !mayBeHandshake) return rejected(source, methodRefusal(arrival.method, allowed), 0)
+  if (!allowed.includes(arrival.method) && !source.verifier.handshakeMethods.includes(arrival.method)) return rejected(source, methodRefusal(arrival.method, allowed), 0)
 
   const read = await arrival.readBody(source.spec.bodyBytesMax)
   switch (read.kind) {
@@ -102,7 +102,11 @@ async function receiveBody(arrival: Arrival, body: Buffer, source: CompiledSourc
   }
   if (verdict.kind === 'handshake') return { kind: 'handshake', answer: verdict.response, source }
   if (!allowed.includes(arrival.method)) return rejected(source, methodRefusal(arrival.method, allowed), body.length)
-  if (verdict.kind === 'rejected') return rejected(source, { status: 401, code: verdict.code, detail: verdict.detail }, body.length)
+  if (verdict.kind === 'rejected') {
+    const receipt = rejected(source, { status: 401, code: verdict.code, detail: verdict.detail }, body.length)
+    const provider = source.verifier.refusal
+    return provider ? { ...receipt, answer: fixedAnswer(provider) } : receipt
+  }
 
   const producer = deps.tracing.startSpan('send route', { kind: 'producer', parent })
   const event = newEvent(arrival, body, source, verdict, producer.traceparent, deps.nowMs())
@@ -179,8 +183,12 @@ function acceptance(source: CompiledSource, eventId: EventId, duplicate = false)
   const provider = source.verifier.acceptance
   const id = JSON.stringify(duplicate ? { id: eventId, duplicate: true } : { id: eventId })
   if (own) return { status: own.status, headers: [['Content-Type', own.contentType]], body: own.body ?? id }
-  if (provider) return { status: provider.status, headers: [['Content-Type', provider.contentType]], body: provider.body }
+  if (provider) return fixedAnswer(provider)
   return { status: 200, headers: [['Content-Type', 'application/json']], body: id }
+}
+
+function fixedAnswer({ status, contentType, body }: FixedAnswer): Answer {
+  return { status, headers: contentType === '' ? [] : [['Content-Type', contentType]], body }
 }
 
 function methodRefusal(method: string, allowed: readonly string[]): Refusal {
