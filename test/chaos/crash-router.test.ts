@@ -1,0 +1,3 @@
+import { provesCrashPoints } from './crash-points.ts'
+
+provesCrashPoints('router')

@@ -1,0 +1,325 @@
+/**
+ * The product as it runs, for tests: real services as real processes on a database, a Redis, ports and a directory of
+ * their own, whose clock the test can shift. Everything hangs on leashes: it ends when the test's process does.
+ */
+import { randomBytes, randomUUID } from 'node:crypto'
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { applyConfig } from '@tenterhook/cli/config/apply'
+import type { Applied } from '@tenterhook/cli/config/apply'
+import { loadConfigFile, problemLines } from '@tenterhook/cli/config/file'
+import type { DesiredConfig } from '@tenterhook/cli/config/file'
+import { openServerDirectories } from '@tenterhook/cli/local/guardian'
+import { startPostgres } from '@tenterhook/cli/local/postgres'
+import type { StartedPostgres } from '@tenterhook/cli/local/postgres'
+import { startRedis } from '@tenterhook/cli/local/redis'
+import type { StartedRedis } from '@tenterhook/cli/local/redis'
+import type { ConnectionInput } from '@tenterhook/schemas/connection'
+import type { DestinationInput } from '@tenterhook/schemas/destination'
+import type { SourceInput } from '@tenterhook/schemas/source'
+import type { Verification } from '@tenterhook/schemas/verification'
+import { openStore } from '@tenterhook/store/connect'
+import type { Store } from '@tenterhook/store/connect'
+import { migrate } from '@tenterhook/store/migrate'
+import type { EncryptionKeys } from '@tenterhook/store/secrets'
+import { afterAll, afterEach, beforeAll, inject } from 'vitest'
+import pg from 'pg'
+import { keepablePort } from './ports.ts'
+import { serviceProcess } from './service-process.ts'
+import type { ServiceProcess } from './service-process.ts'
+
+export type ServiceName = 'ingest' | 'router' | 'dispatcher' | 'console'
+
+/** Written as in tenterhook.yaml, or such a file itself with the environment it reads. */
+export type StackConfig =
+  | {
+      sources: Record<string, Omit<SourceInput, 'name'>>
+      destinations?: Record<string, Omit<DestinationInput, 'name'>>
+      connections?: Record<string, Omit<ConnectionInput, 'name'>>
+    }
+  | { file: string; environment: Readonly<Record<string, string>> }
+
+export type StackOptions = {
+  config: StackConfig
+  /** A name that stands twice is started twice: `router` and `router2`. Default: all but the console. */
+  services?: readonly ServiceName[]
+  /** On top of what every service gets. */
+  env?: Readonly<Record<string, string>>
+  /** `own`: a Postgres that the test may stop, which takes some seconds to make. */
+  postgres?: 'shared' | 'own'
+  /** `never`: the services are told of a Redis that isn't there. */
+  redis?: 'running' | 'never'
+  /** Where the services find Postgres, made from where it really is: a proxy between them. */
+  databaseUrl?: (url: string) => string | Promise<string>
+}
+
+export type Stack = {
+  /** `http://127.0.0.1:12345/in`, of the first ingest. */
+  readonly ingestUrl: string
+  /** The API's `http://127.0.0.1:12345/v1`. */
+  readonly apiUrl: string
+  readonly adminToken: string
+  /** The test's own connections to the stack's database. */
+  readonly store: Store
+  readonly keys: EncryptionKeys
+  readonly databaseUrl: string
+  readonly postgres: StoppablePostgres
+  readonly redis: StoppableRedis
+  service(name: string): ServiceProcess
+  /** How a source of the configuration that was applied last is signed for. */
+  verificationOf(source: string): Verification
+  /** Brings the configuration to this, as `tenterhook apply` does; what is refused is thrown. */
+  apply(config: StackConfig, options?: { prune?: boolean }): Promise<Applied>
+  /** Moves the protocol's clock forward; every statement from now on sees it. */
+  shiftClock(ms: number): Promise<void>
+  /** What every process of it said last. */
+  logs(): Promise<string>
+  stop(): Promise<void>
+}
+
+export type StoppableRedis = {
+  readonly url: string
+  readonly pid: number
+  /** SIGSTOP and SIGCONT: a Redis that hangs. */
+  hang(): void
+  goOn(): void
+  /** SIGKILL. */
+  kill(): Promise<void>
+  /** Starts it again on its port: with what its append-only file kept, or without it. */
+  start(options: { data: 'kept' | 'lost' }): Promise<void>
+}
+
+export type StoppablePostgres = {
+  readonly url: string
+  /** An immediate shutdown: what a crash or a power cut leaves, and the sessions of everybody broken. */
+  stopAtOnce(): Promise<void>
+  start(): Promise<void>
+}
+
+const logLines = 60
+const logCharsMax = 24_000
+
+/** A stack that the tests of a file, or of a `describe`, share: started before the first, its logs shown when one fails. */
+export function sharedStack(options: () => StackOptions | Promise<StackOptions>): () => Stack {
+  let stack: Stack | undefined
+  const current = () => {
+    if (stack === undefined) throw new Error('the stack was not started')
+    return stack
+  }
+  beforeAll(async () => {
+    stack = await startStack(await options())
+  })
+  afterEach(async ({ task }) => {
+    if (task.result?.state === 'fail' && stack !== undefined) process.stderr.write(await stack.logs())
+  })
+  afterAll(async () => {
+    await stack?.stop()
+  })
+  return current
+}
+
+export async function startStack(options: StackOptions): Promise<Stack> {
+  await using resources = new AsyncDisposableStack()
+  // The name by which test/support/servers.ts knows whose it is when this process is gone.
+  const home = await mkdtemp(join(tmpdir(), `tenterhook-test-${process.pid}-`))
+  resources.defer(() => rm(home, { recursive: true, force: true, maxRetries: 3 }))
+  await openServerDirectories(home)
+
+  const [postgres, redis] = await Promise.all([
+    options.postgres === 'own' ? ownPostgres(home, resources) : sharedPostgres(resources),
+    options.redis === 'never' ? neverRedis() : ownRedis(home, resources),
+  ])
+  await migrate({ connectionString: postgres.url })
+  const store = openStore({
+    connectionString: postgres.url,
+    applicationName: 'test',
+    connectionsMax: { durable: 2, fast: 1, guarded: 1 },
+  })
+  resources.defer(() => store.close())
+
+  const key = randomBytes(32)
+  const keys = [{ id: 'k1', key }]
+  let desired: DesiredConfig = { sources: [], destinations: [], connections: [] }
+  const apply: Stack['apply'] = async (config, { prune = false } = {}) => {
+    desired = await readConfig(home, config)
+    const applied = await applyConfig(store, keys, desired, { prune, nowMs: Date.now() })
+    if (applied.kind === 'refused')
+      throw new Error(`the configuration was refused: ${JSON.stringify(applied.refusals)}`)
+    return applied
+  }
+  await apply(options.config)
+
+  const adminToken = randomUUID()
+  const services = new Map<string, ServiceProcess>()
+  const databaseUrl = (await options.databaseUrl?.(postgres.url)) ?? postgres.url
+  const ingestPort = await keepablePort()
+  for (const service of options.services ?? (['ingest', 'router', 'dispatcher'] as const)) {
+    const copies = [...services.keys()].filter((name) => name.startsWith(service)).length
+    const name = copies === 0 ? service : `${service}${copies + 1}`
+    const port = name === 'ingest' ? ingestPort : await keepablePort()
+    const env = {
+      PATH: process.env['PATH'] ?? '',
+      DATABASE_URL: databaseUrl,
+      REDIS_URL: redis.url,
+      TENTERHOOK_HOME: home,
+      TENTERHOOK_ENCRYPTION_KEYS: `k1:${key.toString('base64')}`,
+      TENTERHOOK_PUBLIC_URL: `http://127.0.0.1:${ingestPort}`,
+      ...(service === 'console' && { TENTERHOOK_ADMIN_TOKEN: adminToken }),
+      ...(service === 'dispatcher' && { TENTERHOOK_ALLOW_CIDRS: '127.0.0.0/8' }),
+      ...options.env,
+    }
+    services.set(name, serviceProcess({ service, name, home, port, opsPort: await keepablePort(), env }))
+  }
+  resources.defer(async () => {
+    await Promise.all([...services.values()].map((service) => service.kill('SIGTERM').catch(() => {})))
+  })
+  const logs = () => allLogs(home)
+  try {
+    await Promise.all([...services.values()].map((service) => service.start()))
+  } catch (error) {
+    process.stderr.write(await logs())
+    throw error
+  }
+
+  let shiftedMs = 0
+  const kept = resources.move()
+  let stopped: Promise<void> | undefined
+  const service = (name: string) => {
+    const found = services.get(name)
+    if (found === undefined) throw new Error(`the stack has no ${name}`)
+    return found
+  }
+  return {
+    ingestUrl: `http://127.0.0.1:${ingestPort}/in`,
+    get apiUrl() {
+      return `${service('console').url}/v1`
+    },
+    adminToken,
+    store,
+    keys,
+    databaseUrl: postgres.url,
+    postgres,
+    redis,
+    service,
+    verificationOf(name) {
+      const source = desired.sources.find(({ spec }) => spec.name === name)
+      if (source === undefined) throw new Error(`the configuration has no source ${name}`)
+      return source.spec.verification
+    },
+    apply,
+    async shiftClock(ms) {
+      shiftedMs += ms
+      await store.durable.query(
+        `CREATE OR REPLACE FUNCTION clock() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT now() + interval ''${shiftedMs} milliseconds'''`,
+      )
+    },
+    logs,
+    stop: () => (stopped ??= kept.disposeAsync()),
+  }
+}
+
+async function readConfig(home: string, config: StackConfig): Promise<DesiredConfig> {
+  const given = 'file' in config
+  const path = given ? config.file : join(home, 'tenterhook.yaml')
+  if (!given) await writeFile(path, JSON.stringify(config))
+  const loaded = await loadConfigFile(path, given ? config.environment : {})
+  if (loaded.kind === 'invalid') throw new Error(problemLines('the test’s configuration', loaded.problems).join('\n'))
+  return loaded.desired
+}
+
+/** A database of its own in the run's Postgres. */
+async function sharedPostgres(resources: AsyncDisposableStack): Promise<StoppablePostgres> {
+  const server = inject('TEST_DATABASE_URL')
+  const name = `stack_${randomBytes(6).toString('hex')}`
+  await asAdmin(server, `CREATE DATABASE ${name} TEMPLATE template0`)
+  resources.defer(() => asAdmin(server, `DROP DATABASE ${name} WITH (FORCE)`))
+  const url = new URL(server)
+  url.pathname = `/${name}`
+  const refuse = () => Promise.reject(new Error('this Postgres is everybody’s: ask for a stack with its own'))
+  return { url: url.href, stopAtOnce: refuse, start: refuse }
+}
+
+async function asAdmin(connectionString: string, sql: string): Promise<void> {
+  const client = new pg.Client({ connectionString })
+  await client.connect()
+  try {
+    await client.query(sql)
+  } finally {
+    await client.end()
+  }
+}
+
+async function ownPostgres(home: string, resources: AsyncDisposableStack): Promise<StoppablePostgres> {
+  await keepAccess(join(home, 'postgres.json'))
+  let running: StartedPostgres = await startPostgres({ home })
+  resources.defer(async () => void (await running.stop()))
+  return {
+    url: running.url,
+    async stopAtOnce() {
+      process.kill(running.server.pid, 'SIGQUIT')
+      await running.server.exited
+    },
+    async start() {
+      running = await startPostgres({ home })
+    },
+  }
+}
+
+async function ownRedis(home: string, resources: AsyncDisposableStack): Promise<StoppableRedis> {
+  await keepAccess(join(home, 'redis.json'))
+  const start = () => startRedis({ home, env: process.env, say: (line) => process.stdout.write(`${line}\n`) })
+  let running: StartedRedis = await start()
+  resources.defer(async () => {
+    signalIfThere(running.server.pid, 'SIGCONT')
+    await running.stop()
+  })
+  return {
+    url: running.url,
+    get pid() {
+      return running.server.pid
+    },
+    hang: () => void process.kill(running.server.pid, 'SIGSTOP'),
+    goOn: () => void process.kill(running.server.pid, 'SIGCONT'),
+    async kill() {
+      process.kill(running.server.pid, 'SIGKILL')
+      await running.server.exited
+    },
+    async start({ data }) {
+      if (data === 'lost') await rm(join(home, 'redis'), { recursive: true })
+      running = await start()
+    },
+  }
+}
+
+async function neverRedis(): Promise<StoppableRedis> {
+  const refuse = () => {
+    throw new Error('this stack has no Redis')
+  }
+  const url = `redis://127.0.0.1:${await keepablePort()}`
+  return { url, pid: 0, hang: refuse, goOn: refuse, kill: refuse, start: refuse }
+}
+
+/** What packages/cli/local/remembered.ts reads: a server that is stopped finds its port again. */
+async function keepAccess(path: string): Promise<void> {
+  const access = { port: await keepablePort(), password: randomBytes(12).toString('hex') }
+  await writeFile(path, JSON.stringify(access), { mode: 0o600 })
+}
+
+function signalIfThere(pid: number, signal: NodeJS.Signals): void {
+  try {
+    process.kill(pid, signal)
+  } catch {
+    // it is gone, which is as well
+  }
+}
+
+async function allLogs(home: string): Promise<string> {
+  const directory = join(home, 'logs')
+  const parts: string[] = []
+  for (const name of (await readdir(directory)).toSorted()) {
+    const text = (await readFile(join(directory, name), 'utf8')).trimEnd()
+    parts.push(`--- ${name}\n${text.split('\n').slice(-logLines).join('\n').slice(-logCharsMax)}\n`)
+  }
+  return parts.join('')
+}
