@@ -180,8 +180,18 @@ export const samples: Readonly<Record<string, Build>> = {
       ['email', 'ada@example.com'],
       ['message', 'Please call me back — it’s about engines.'],
     ]),
+  // A shop that signs, and names its types, as Shopify does.
   'shop.inventory.updated': ({ id, nowMs }) =>
-    json({ id, type: 'inventory.updated', sku: 'TH-1', available: 7, location: 'warehouse-1', updatedAt: iso(nowMs) }),
+    json(
+      {
+        inventory_item_id: 49148385,
+        location_id: 24826418,
+        sku: 'TH-1',
+        available: 7,
+        updated_at: iso(nowMs),
+      },
+      shopify(id, nowMs, 'inventory_levels/update'),
+    ),
   'desk.ticket.created': ticket('high'),
   'desk.ticket.created.high': ticket('high'),
   'desk.ticket.created.normal': ticket('normal'),
