@@ -110,7 +110,11 @@ function spawnGuarded({ scope, program, args, env, cwd, stdio }) {
       exec >/dev/null 2>&1
       read -r done <&3 && exit
       kill -s TERM -- "$target"
-      tenths=400; while [ "$tenths" -gt 0 ] && kill -0 $$; do sleep 0.1; tenths=$((tenths - 1)); done
+      tenths=400
+      while [ "$tenths" -gt 0 ] && kill -0 $$; do
+        if read -r stat </proc/$$/stat; then case $stat in *') Z '*) break ;; esac; fi
+        sleep 0.1; tenths=$((tenths - 1))
+      done
       kill -s KILL -- "$target"
     ) &
     exec 3<&-

@@ -15,6 +15,7 @@ import { processesOf } from './stand-ins/alive.ts'
 let directory: string
 let root: string
 let path: string
+const runs: Run[] = []
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'tenterhook bootstrap-'))
@@ -30,6 +31,7 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
+  for (const { child } of runs.splice(0)) child.kill('SIGKILL') // those of a test that failed half-way
   await until(() => processesOf(directory).length === 0, { what: 'every process to be gone', timeoutMs: 20_000 })
   await rm(directory, { recursive: true })
 })
@@ -66,7 +68,9 @@ function start(
   let text = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (text += chunk))
   const exit = once(child, 'close').then(([code, signal]: (number | NodeJS.Signals | null)[]) => code ?? signal ?? null)
-  return { child, output: () => text, exit }
+  const run = { child, output: () => text, exit }
+  runs.push(run)
+  return run
 }
 
 async function outcome(run: Run) {
@@ -99,8 +103,7 @@ describe('the bootstrap', () => {
 
   it('installs once when several start at the same time', async () => {
     await npm(`sleep 0.3; ${installs}`)
-    const runs = [start(), start(), start()]
-    for (const run of runs) expect(await run.exit).toBe(0)
+    for (const { exit } of [start(), start(), start()]) expect(await exit).toBe(0)
     expect((await asked()).length).toBe(1)
   })
 
@@ -202,7 +205,7 @@ describe('the bootstrap', () => {
     const shell = `echo shell $$; '${process.execPath}' '${join(root, 'bootstrap.mjs')}' up; :`
     const npm = spawn('/bin/sh', ['-c', 'sh -c "$1"; :', 'npm', shell], {
       env: { PATH: `${path}:/usr/bin:/bin`, npm_lifecycle_event: 'start' },
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['ignore', 'pipe', 'ignore'], // a shell writes `Killed` there
     })
     let text = ''
     npm.stdout.on('data', (chunk) => (text += chunk))

@@ -19,6 +19,9 @@ import { systemCode } from './setup-error.ts'
  *   every `node` (out of memory, `killall node`) leaves it alive.
  * - G4: while the starter lives, the guardian does nothing: a second signal would cut a draining service short.
  *
+ * A dead program whose starter is gone stays a zombie until init gets to it, which can take long in a container; the
+ * guardian does not wait for that, nor keep from ending what waits for it (G2).
+ *
  * The shell gets the program's user from its start, so that the guardian may signal it.
  */
 const guardianScript = `
@@ -29,7 +32,11 @@ exec 9<&0 </dev/null
   exec >/dev/null 2>&1
   while read -r line; do :; done <&9
   kill -s "$signal" $$
-  while [ "$tenths" -gt 0 ] && kill -0 $$; do sleep 0.1; tenths=$((tenths - 1)); done
+  while [ "$tenths" -gt 0 ] && kill -0 $$; do
+    if read -r stat </proc/$$/stat; then case $stat in *') Z '*) exit ;; esac; fi
+    sleep 0.1
+    tenths=$((tenths - 1))
+  done
   kill -s KILL $$
 ) &
 exec 9<&-

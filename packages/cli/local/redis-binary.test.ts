@@ -84,6 +84,7 @@ describe('providing Redis', () => {
   })
 
   it('installs the package that holds no service with apt-get, asking nothing, and says so', async () => {
+    weAre(0)
     await manager(
       'apt-get',
       `echo $DEBIAN_FRONTEND >> ${path}/asked; ln -s ${locate('redis-server')} ${path}/redis-check-rdb`,

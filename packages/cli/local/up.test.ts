@@ -17,6 +17,7 @@ const until: typeof untilSoon = (condition, patience) => untilSoon(condition, { 
 let directory: string
 let home: string
 let journal: string
+const starters: Starter[] = []
 const services = ['ingest', 'router', 'dispatcher', 'console']
 
 beforeEach(async () => {
@@ -26,6 +27,7 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
+  for (const { child } of starters.splice(0)) child.kill('SIGKILL') // those of a test that failed half-way
   await until(() => processesOf(directory).length === 0, { what: 'every process to be gone' })
   await rm(directory, { recursive: true })
 })
@@ -45,7 +47,9 @@ function start(env: Record<string, string> = {}, service: string[] = []): Starte
   const exit = new Promise<number | NodeJS.Signals | null>((resolve) =>
     child.on('close', (code, signal) => resolve(code ?? signal)),
   )
-  return { child, output: () => text, exit }
+  const starter = { child, output: () => text, exit }
+  starters.push(starter)
+  return starter
 }
 
 const untilReady = (starter: Starter) => until(() => /^ready /m.test(starter.output()), { what: 'the line `ready`' })
@@ -112,7 +116,7 @@ describe('up', () => {
   })
 
   it('can be started again at once after it was killed', async () => {
-    const killed = start()
+    const killed = start({ DRAIN_MS: '2000' }) // longer than the next one needs to look
     await untilReady(killed)
     killed.child.kill('SIGKILL')
     const starter = start()
