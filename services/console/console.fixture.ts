@@ -14,6 +14,9 @@ export const adminTokenOfTests = 'a-token-for-tests-only'
 export interface TestDatabase {
   url: string
   store: Store
+  /** Ends this application's connections and lets no new one in, until `restore`. */
+  cutOff(applicationName: string): Promise<void>
+  restore(): Promise<void>
   discard(): Promise<void>
 }
 
@@ -49,6 +52,16 @@ export async function openTestDatabase(): Promise<TestDatabase> {
   return {
     url: url.href,
     store,
+    async cutOff(applicationName) {
+      await admin.durable.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS false`)
+      await admin.durable.query({
+        text: 'SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND application_name = $2',
+        values: [name, applicationName],
+      })
+    },
+    async restore() {
+      await admin.durable.query(`ALTER DATABASE ${name} ALLOW_CONNECTIONS true`)
+    },
     async discard() {
       await store.close()
       await admin.durable.query(`DROP DATABASE ${name} WITH (FORCE)`)
