@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 
@@ -8,6 +9,7 @@ import { CommandError, ConfigFileError } from './commands/command-error.ts'
 import { diffCommand } from './commands/diff.ts'
 import { migrateCommand } from './commands/migrate.ts'
 import type { Surroundings } from './commands/surroundings.ts'
+import { triggerCommand } from './commands/trigger.ts'
 import { upCommand } from './commands/up.ts'
 import { homePath } from './local/home.ts'
 import { SetupError } from './local/setup-error.ts'
@@ -30,6 +32,7 @@ const surroundings: Surroundings = {
   stopSignal: () => stopSignal({ monotonicMs }),
   nowMs: Date.now,
   monotonicMs,
+  uniqueId: () => randomUUID().replaceAll('-', ''),
 }
 
 const program = new Command('tenterhook')
@@ -37,7 +40,8 @@ const program = new Command('tenterhook')
   .version(versionOf(join(root, 'package.json')), '--version', 'print the version')
   .helpCommand(false)
   .showHelpAfterError('(tenterhook --help tells what there is)')
-for (const command of [upCommand, applyCommand, diffCommand, migrateCommand]) program.addCommand(command(surroundings))
+for (const command of [upCommand, applyCommand, diffCommand, triggerCommand, migrateCommand])
+  program.addCommand(command(surroundings))
 
 // Whoever read our output may leave before us (`npm start | head`); the run goes on.
 process.stdout.on('error', () => {})

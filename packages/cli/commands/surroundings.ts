@@ -21,4 +21,6 @@ export interface Surroundings {
   readonly stopSignal: () => AbortSignal
   readonly nowMs: () => number
   readonly monotonicMs: () => number
+  /** Another text at each call: letters and digits. */
+  readonly uniqueId: () => string
 }
