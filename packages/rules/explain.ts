@@ -20,6 +20,7 @@ export interface Reason {
 
 /** Reasons in one explanation, alternatives and all. */
 export const reasonsMax = 16
+/** Of the values that a path through lists leads to. */
 const valuesMax = 5
 
 /** The first condition, in the filter's order, that keeps this subject from matching. Call it only when the condition does not match. */
@@ -60,7 +61,8 @@ function explainField({ field, operator, operand }: Extract<Condition, { kind: '
     values.push(value)
     return values.length > valuesMax
   })
-  const actual = values.length < 2 ? excerpt(values[0]) : excerpt(values)
+  const actual = values.length < 2 ? excerpt(values[0]) : values.slice(0, valuesMax).map((value) => excerpt(value, 1))
+  if (values.length > valuesMax && Array.isArray(actual)) actual.push('… and more')
   const hint = hintFor(field.path.text, operand, values, subject)
   return { path: field.path.text, operator, expected: excerpt(operand), actual, ...(hint === undefined ? {} : { hint }) }
 }

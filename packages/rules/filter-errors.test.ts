@@ -17,6 +17,12 @@ function nested(depth: number): unknown {
   return filter
 }
 
+function nestedBelow(operator: string, depth: number): unknown {
+  let operand: unknown = { $gt: 1 }
+  for (let i = 0; i < depth; i += 1) operand = { [operator]: operand }
+  return { 'body.a': operand }
+}
+
 const cyclic: Record<string, unknown> = {}
 cyclic.$not = cyclic
 const cyclicList: unknown[] = []
@@ -128,6 +134,11 @@ test('depth, size, lists and patterns are bounded', () => {
   expect(errors(nested(filterDepthMax - 1))).toEqual([])
   expect(errors(nested(filterDepthMax))[0]?.message).toContain('nested deeper')
   expect(errors(nested(10_000))[0]?.message).toContain('nested deeper')
+  for (const operator of ['$not', '$elemMatch', 'x']) {
+    expect(errors(nestedBelow(operator, filterDepthMax - 1))).toEqual([])
+    expect(errors(nestedBelow(operator, filterDepthMax))[0]?.message).toContain('nested deeper')
+    expect(errors(nestedBelow(operator, 10_000))[0]?.message).toContain('nested deeper')
+  }
   expect(errors(cyclic)[0]?.message).toContain('nested deeper')
   expect(errors({ 'body.a': cyclicList })[0]?.message).toContain('nested deeper')
   expect(errors({ 'body.a': laughs })[0]?.message).toContain('more than')

@@ -141,6 +141,12 @@ test('inherited members are no fields', () => {
   }
 })
 
+test('an operand with a key of the prototype equals only a value with that key', () => {
+  const operand: unknown = JSON.parse('{"__proto__":{}}')
+  expect(matches({ 'body.a': { $eq: operand } }, event('{"a":{"__proto__":{}}}'))).toBe(true)
+  expect(matches({ 'body.a': { $eq: operand } }, event('{"a":{"b":1}}'))).toBe(false)
+})
+
 test('$and, $or, $nor and $not join whole conditions', () => {
   const subject = event({ a: 1, b: 2 }, { type: 't' })
   const yes = { 'body.a': 1 }
@@ -214,6 +220,12 @@ test('an explanation names the first condition that failed, and the value it fai
   expect(reason({ 'body.none': { $exists: true } }, subject)).toEqual({ path: 'body.none', operator: '$exists', expected: true, actual: undefined, hint: 'the event has no body.none' })
   expect(reason({ $nor: [{ type: 'u' }, { type: 't' }] }, subject)).toEqual({ path: 'filter.$nor', operator: '$nor', expected: 'the condition does not hold', actual: 'it holds: filter.$nor.1' })
   expect(reason({ type: { $regex: '^X', $options: 'i' } }, subject)).toMatchObject({ operator: '$regex', expected: '(?i)^X', actual: 't' })
+})
+
+test('an explanation shows the first few of many values', () => {
+  const items = (count: number) => ({ items: Array.from({ length: count }, (_, n) => ({ n })) })
+  expect(reason({ 'body.items.n': 'x' }, event(items(5)))).toMatchObject({ actual: [0, 1, 2, 3, 4] })
+  expect(reason({ 'body.items.n': 'x' }, event(items(6)))).toMatchObject({ actual: [0, 1, 2, 3, 4, '… and more'] })
 })
 
 test('an explanation of $or gives each alternative, within a bound', () => {

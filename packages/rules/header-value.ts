@@ -17,13 +17,12 @@ export function parseHeaderValue(header: string): HeaderValue {
   while (at < header.length) {
     at += 1
     const end = endOf(header, at)
-    const equals = header.indexOf('=', at)
-    if (equals === -1 || equals > end) {
+    const [name = ''] = header.slice(at, end).split('=', 1)
+    let start = at + name.length + 1
+    if (start > end) {
       at = end
       continue
     }
-    const name = header.slice(at, equals).trim().toLowerCase()
-    let start = equals + 1
     while (header[start] === ' ' || header[start] === '\t') start += 1
     let parameter: string
     if (header[start] === '"') {
@@ -34,7 +33,8 @@ export function parseHeaderValue(header: string): HeaderValue {
       at = endOf(header, start)
       parameter = header.slice(start, at).trim()
     }
-    if (name !== '' && !parameters.has(name)) parameters.set(name, parameter)
+    const key = name.trim().toLowerCase()
+    if (key !== '' && !parameters.has(key)) parameters.set(key, parameter)
   }
   return { value, parameters }
 }

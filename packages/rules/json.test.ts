@@ -70,8 +70,10 @@ test('nesting is read to its bound and refused one level beyond', () => {
 })
 
 test('brackets inside strings are not nesting', () => {
-  const text = JSON.stringify(`${'['.repeat(500)}\\"`)
-  expect(valueOf(text)).toBe(JSON.parse(text))
+  for (const content of ['['.repeat(500), `"${'['.repeat(500)}`, `\\"${'{'.repeat(500)}\\`]) {
+    const text = JSON.stringify([content])
+    expect(valueOf(text)).toEqual([content])
+  }
 })
 
 test('more values than the bound are refused before they are made', () => {

@@ -52,6 +52,10 @@ test('a preamble, blanks behind a boundary and an epilogue are skipped; no parts
   expect(read('--b--\r\n')).toEqual({})
 })
 
+test('a part may end with its headers', () => {
+  expect(read('--b\r\nContent-Disposition: form-data; name="a"\r\n\r\n--b\r\nContent-Disposition: form-data; name="c"\r\n\r\n\r\n--b--')).toEqual({ a: '', c: '' })
+})
+
 test('content that begins like the boundary is content', () => {
   expect(read(`${part('a', 'x\r\n--bc\r\n--b-y')}--b--`)).toEqual({ a: 'x\r\n--bc\r\n--b-y' })
 })

@@ -24,9 +24,11 @@ export function parseUrlEncoded(text: string, charset: Charset): ParseOutcome<Fi
     if (end > at) {
       count += 1
       if (count > fieldsMax) return unparsed('too_many_values', `more than ${fieldsMax} form fields`)
-      const equals = text.indexOf('=', at)
-      const split = equals === -1 || equals > end ? end : equals
-      addField(fields, decodeComponent(text.slice(at, split), charset), decodeComponent(text.slice(split + 1, end), charset))
+      // Searched within the field: across the text, fields without a = would make this the square of its length.
+      const field = text.slice(at, end)
+      const equals = field.indexOf('=')
+      const split = equals === -1 ? field.length : equals
+      addField(fields, decodeComponent(field.slice(0, split), charset), decodeComponent(field.slice(split + 1), charset))
     }
     at = end + 1
   }

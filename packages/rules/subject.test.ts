@@ -32,6 +32,8 @@ test('a body is parsed when it is first read, and once', () => {
   expect(event.body).toEqual({ a: 2 })
   body.write('{"a":3}')
   expect(event.body).toEqual({ a: 2 })
+  expect(event.query).toBe(event.query)
+  expect(event.headers).toBe(event.headers)
 })
 
 test('a Content-Type given twice does not decide how the body is read', () => {

@@ -24,7 +24,7 @@ function walk(start: unknown, segments: readonly Segment[], from: number, test: 
 
 function walkList(list: readonly unknown[], segments: readonly Segment[], at: number, test: (value: unknown) => boolean): boolean {
   const index = segments[at]?.index
-  if (index !== undefined && index < list.length && walk(list[index], segments, at + 1, test)) return true
+  if (index !== undefined && walk(list[index], segments, at + 1, test)) return true
   for (const element of list) if (isObject(element) && walk(element, segments, at, test)) return true
   return false
 }

@@ -7,9 +7,6 @@ export const xmlDepthMax = 100
 /** Elements and attributes together. A body of 1 MiB can't hold more; only larger or compressed ones can reach it. */
 export const xmlValuesMax = 300_000
 
-/** XML 1.0 §4.6. Without a prototype: saxes' own table would answer `&constructor;` with a function. */
-const predefinedEntities = Object.assign(emptyFields<string>(), { amp: '&', lt: '<', gt: '>', quot: '"', apos: "'" })
-
 interface Open {
   name: string
   /** Attributes and children; undefined while the element has neither. */
@@ -28,7 +25,6 @@ type XmlValue = string | { [name: string]: XmlValue | XmlValue[] }
  */
 export function parseXml(text: string): ParseOutcome {
   const parser = new SaxesParser({ position: false })
-  parser.ENTITIES = predefinedEntities
   const root = emptyFields<XmlValue | XmlValue[]>()
   const stack: Open[] = []
   let values = 0
