@@ -27,8 +27,8 @@ export type Log = {
 /** Where lines go: one call per line, newline included. */
 export type LogDestination = { write(line: string): void }
 
-/** Lines wait until this many bytes came together, so that a busy service pays one write(2) for a dozen of them… */
-const writeBytesMin = 4096
+/** Lines wait until this many bytes came together, so that a busy service pays one write(2) for dozens of them… (under pino's largest write of 16 KiB) */
+const writeBytesMin = 15 * 1_024
 /** … or until this long has passed, so that a quiet service's lines are still seen as they happen. */
 const flushIntervalMs = 100
 /** What a reader of stdout that hangs may cost. Later lines are dropped and counted; the service goes on. */

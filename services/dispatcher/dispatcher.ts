@@ -89,6 +89,7 @@ export async function dispatcherService(environment: Environment<typeof dispatch
     probe,
   }
   const hardStop = new AbortController()
+  let flagsAreReset = false
   const consumer = createConsumer({
     url: environment.REDIS_URL,
     queue: 'deliver',
@@ -140,6 +141,8 @@ export async function dispatcherService(environment: Environment<typeof dispatch
         random: Math.random,
         log,
         work: async () => {
+          // Once it can be reached: what a visitor or an old dump left would hold the queues for ever.
+          flagsAreReset ||= await epoch.resetQueueFlags()
           await watchEpoch({
             readRedis: epoch.readEpoch,
             writeRedis: epoch.writeEpochKey,

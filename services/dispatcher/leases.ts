@@ -13,6 +13,8 @@ export interface Leases {
 
 const batchMax = 100
 const batchesInFlightMax = 3
+/** A batch beside another is worth its cost from here on; fewer wait for the other's end. */
+const besideMin = 16
 
 interface Wish {
   id: DeliveryId
@@ -29,12 +31,16 @@ export function createLeases(lease: (wanted: ReadonlyArray<{ id: DeliveryId; gen
   let planned = false
 
   function plan(): void {
-    if (planned || inFlight >= batchesInFlightMax || wishes.length === 0) return
+    if (planned || !mayAsk()) return
     planned = true
     setImmediate(() => {
       planned = false
-      while (inFlight < batchesInFlightMax && wishes.length > 0) void ask(wishes.splice(0, batchMax))
+      while (mayAsk()) void ask(wishes.splice(0, batchMax))
     })
+  }
+
+  function mayAsk(): boolean {
+    return wishes.length > 0 && (inFlight === 0 || (inFlight < batchesInFlightMax && wishes.length >= besideMin))
   }
 
   async function ask(batch: readonly Wish[]): Promise<void> {

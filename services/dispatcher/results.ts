@@ -15,6 +15,8 @@ export interface Results {
 
 const batchMax = 100
 const batchesInFlightMax = 2
+/** A batch beside another is worth its cost from here on; fewer wait for the other's end. */
+const besideMin = 16
 const retryWaitMs = 250
 
 interface Held {
@@ -31,16 +33,20 @@ export function createResults(params: { record: (results: readonly AttemptResult
   let idle: PromiseWithResolvers<void> | undefined
 
   function plan(): void {
-    if (planned || inFlight >= batchesInFlightMax || held.length === 0) return
+    if (planned || !mayWrite()) return
     planned = true
     setImmediate(() => {
       planned = false
-      while (inFlight < batchesInFlightMax) {
+      while (mayWrite()) {
         const batch = takeBatch()
         if (batch.length === 0) return
         void write(batch)
       }
     })
+  }
+
+  function mayWrite(): boolean {
+    return held.length > 0 && (inFlight === 0 || (inFlight < batchesInFlightMax && held.length >= besideMin))
   }
 
   function takeBatch(): Held[] {

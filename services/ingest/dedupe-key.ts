@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { soleHeader, type HeaderPairs } from '@tenterhook/schemas/headers'
 import type { SourceSpec } from '@tenterhook/schemas/source'
 import { parseBody } from '@tenterhook/rules/body'
@@ -11,7 +11,7 @@ export function dedupeKeyOf(
 ): string | undefined {
   if (by === 'none') return undefined
   if (by === 'auto') return request.dedupeKey
-  if (by === 'body') return createHash('sha256').update(request.body).digest('hex')
+  if (by === 'body') return hash('sha256', request.body)
   if ('header' in by) return soleHeader(request.headers, by.header)
   const parsed = parseBody(request.body, soleHeader(request.headers, 'content-type'))
   const found = parsed.kind === 'parsed' ? readPath({ body: parsed.value }, by.path.startsWith('body.') ? by.path : `body.${by.path}`) : undefined

@@ -35,36 +35,51 @@ function create(commit: (rows: readonly NewEvent[]) => Promise<Acceptance[]>, li
 const turn = () => new Promise((resolve) => setImmediate(resolve))
 
 describe('group commit', () => {
-  test('sends at once when idle, at most two batches at a time, and what waits goes together', async () => {
+  test('sends at once when idle, and what waits goes together when that is done', async () => {
     const { commit, batches } = controlled()
     const group = create(commit)
     const first = group.submit(event())
     await turn()
-    const second = group.submit(event())
-    await turn()
     const rest = [event(), event(), event()].map((one) => group.submit(one))
     await turn()
-    expect(batches.map((batch) => batch.rows.length)).toEqual([1, 1])
+    expect(batches.map((batch) => batch.rows.length)).toEqual([1])
     batches[0]?.resolve()
     expect(await first).toEqual({ kind: 'accepted' })
     await turn()
-    expect(batches.map((batch) => batch.rows.length)).toEqual([1, 1, 3])
+    expect(batches.map((batch) => batch.rows.length)).toEqual([1, 3])
     batches[1]?.resolve()
-    batches[2]?.resolve()
-    expect(await Promise.all([second, ...rest])).toEqual(Array.from({ length: 4 }, () => ({ kind: 'accepted' })))
+    expect(await Promise.all(rest)).toEqual(Array.from({ length: 3 }, () => ({ kind: 'accepted' })))
+  })
+
+  test('a second batch goes beside the first when many wait, a third never', async () => {
+    const { commit, batches } = controlled()
+    const group = create(commit)
+    for (const count of [1, 20, 20]) {
+      for (let i = 0; i < count; i++) void group.submit(event())
+      await turn()
+    }
+    expect(batches.map((batch) => batch.rows.length)).toEqual([1, 20])
+    batches[0]?.resolve()
+    await turn()
+    await turn()
+    expect(batches.map((batch) => batch.rows.length)).toEqual([1, 20, 20])
   })
 
   test('bounds a batch by rows and by bytes', async () => {
     const { commit, batches } = controlled()
-    const group = create(commit, { batchRowsMax: 3, batchBytesMax: 10 })
+    const group = create(commit, { batchRowsMax: 3 })
     for (let i = 0; i < 4; i++) void group.submit(event())
     await turn()
-    expect(batches.map((batch) => batch.rows.length)).toEqual([3, 1])
+    expect(batches.map((batch) => batch.rows.length)).toEqual([3])
     const { commit: commit2, batches: batches2 } = controlled()
     const byBytes = create(commit2, { batchBytesMax: 10 })
-    for (const body of ['123456', '123456', '12345678901234']) void byBytes.submit(event(undefined, body))
-    await turn()
-    expect(batches2.map((batch) => batch.rows.length)).toEqual([1, 1])
+    for (const body of ['1234', '1234', '1234', '12345678901234']) void byBytes.submit(event(undefined, body))
+    for (let i = 0; i < 3; i++) {
+      await turn()
+      batches2[i]?.resolve()
+      await turn()
+    }
+    expect(batches2.map((batch) => batch.rows.length)).toEqual([2, 1, 1])
   })
 
   test('nothing is accepted when the commit fails or its outcome is unknown, and nothing is retried', async () => {
@@ -132,10 +147,10 @@ describe('group commit', () => {
     const { commit, batches } = controlled()
     const group = create(commit, { acceptTimeoutMs: 30, batchRowsMax: 1 })
     const outcomes = [event(), event(), event()].map((one) => group.submit(one))
-    expect(await outcomes[2]).toEqual({ kind: 'unavailable', reason: 'waited_too_long' })
-    expect(batches).toHaveLength(2)
+    expect(await Promise.all(outcomes.slice(1))).toEqual(Array.from({ length: 2 }, () => ({ kind: 'unavailable', reason: 'waited_too_long' })))
+    expect(batches).toHaveLength(1)
     for (const batch of batches) batch.resolve()
-    expect(await Promise.all(outcomes.slice(0, 2))).toEqual(Array.from({ length: 2 }, () => ({ kind: 'accepted' })))
+    expect(await Promise.all(outcomes.slice(0, 1))).toEqual([{ kind: 'accepted' }])
   })
 
   test('a full buffer refuses at once', async () => {

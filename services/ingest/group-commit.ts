@@ -6,7 +6,8 @@ import type { Acceptance, NewEvent } from '@tenterhook/store/accept'
  *
  * - An event is `accepted` only after its COMMIT was reported (I2); whatever is unsure is `unavailable`, and nothing is
  *   retried behind the sender's back.
- * - Flushes at once when idle; at most `batchesInFlightMax` commits run at a time, each bounded by rows and bytes (I10).
+ * - Flushes at once when idle; at most `batchesInFlightMax` commits run at a time, each bounded by rows and bytes (I10),
+ *   the second only when enough waits to be worth it.
  * - Equal dedupe keys of a batch are folded onto the first; the rest are answered after its commit.
  * - A batch is bisected only when Postgres refused a row before the commit.
  */
@@ -40,6 +41,8 @@ export const groupCommitLimits: GroupCommitLimits = {
 
 /** One on its way to the disk while the next is being filled and sent. */
 const batchesInFlightMax = 2
+/** A second batch beside the first is worth its cost from here on; fewer rows wait for the first one's end, a fsync away. */
+const secondBatchRowsMin = 16
 
 interface Waiting {
   event: NewEvent
@@ -74,13 +77,17 @@ export function createGroupCommit(params: {
 
   /** After this turn of the event loop, so that requests read in it go together. */
   function planFlush(): void {
-    if (flushPlanned || inFlight >= batchesInFlightMax || waiting.length === 0) return
+    if (flushPlanned || !mayFlush()) return
     flushPlanned = true
     setImmediate(() => {
       flushPlanned = false
-      while (inFlight < batchesInFlightMax && waiting.length > 0) void flush(takeBatch())
+      while (mayFlush()) void flush(takeBatch())
       watchDeadline()
     })
+  }
+
+  function mayFlush(): boolean {
+    return waiting.length > 0 && (inFlight === 0 || (inFlight < batchesInFlightMax && waiting.length >= secondBatchRowsMin))
   }
 
   function takeBatch(): Waiting[] {

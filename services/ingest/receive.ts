@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto'
+import { hash } from 'node:crypto'
 import { durationMs } from '@tenterhook/schemas/duration'
 import { redactedValue, type HeaderPairs } from '@tenterhook/schemas/headers'
 import { newId, type EventId } from '@tenterhook/schemas/ids'
@@ -139,8 +139,8 @@ function newEvent(arrival: Arrival, body: Buffer, source: CompiledSource, verdic
     id: newId('evt', nowMs),
     sourceId: source.id,
     sourceVersion: source.version,
-    keyHash: key === undefined ? null : createHash('sha256').update(key).digest(),
-    bodyHash: key === undefined ? null : createHash('sha256').update(body).digest(),
+    keyHash: key === undefined ? null : hash('sha256', key, 'buffer'),
+    bodyHash: key === undefined ? null : hash('sha256', body, 'buffer'),
     dedupeWindowMs: durationMs(source.spec.dedupe.window),
     type: storableText(verdict.type),
     method: arrival.method,
