@@ -37,17 +37,17 @@ export type Routed =
  * configuration still has `configVersion`. `queueWaitMs` as for feed().
  */
 export async function routeEvents(db: Db, configVersion: number, batch: readonly Routing[], queueWaitMs: number): Promise<Routed> {
-  const deliveries = batch.flatMap((routing) => routing.deliveries)
-  const { rows } = await db.query<{ current_version: string; routed_event: EventId | null; queued_delivery: DeliveryId | null; needs_feed: DestinationId | null }>({
+  const deliveries = batch.flatMap((routing, i) => routing.deliveries.map((delivery) => ({ ...delivery, event: i + 1 })))
+  const { rows } = await db.query<{ current_version: string; not_moved: EventId[] | null; waiting: DeliveryId[] | null; to_feed: DestinationId[] | null }>({
     name: 'route',
-    text: `SELECT current_version, routed_event, queued_delivery, needs_feed
+    text: `SELECT current_version, not_moved, waiting, to_feed
       FROM route_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13 * interval '1 millisecond')`,
     values: [
       configVersion,
       batch.map((routing) => routing.eventId),
       textArray(batch.map((routing) => routing.reasons)),
       deliveries.map((delivery) => delivery.id),
-      deliveries.map((delivery) => delivery.eventId),
+      deliveries.map((delivery) => delivery.event),
       deliveries.map((delivery) => delivery.connectionId),
       deliveries.map((delivery) => delivery.connectionVersion),
       deliveries.map((delivery) => delivery.destinationId),
@@ -58,11 +58,14 @@ export async function routeEvents(db: Db, configVersion: number, batch: readonly
       queueWaitMs,
     ],
   })
-  if (Number(rows[0]?.current_version) !== configVersion) return { kind: 'config_changed' }
+  const row = rows[0]
+  if (!row || Number(row.current_version) !== configVersion) return { kind: 'config_changed' }
+  const notMoved = new Set(row.not_moved)
+  const waiting = new Set(row.waiting)
   return {
     kind: 'routed',
-    eventIds: rows.flatMap((row) => row.routed_event ?? []),
-    queued: rows.flatMap((row) => row.queued_delivery ?? []),
-    toFeed: rows.flatMap((row) => row.needs_feed ?? []),
+    eventIds: batch.flatMap((routing) => (notMoved.has(routing.eventId) ? [] : routing.eventId)),
+    queued: deliveries.flatMap((delivery) => (notMoved.has(delivery.eventId) || waiting.has(delivery.id) ? [] : delivery.id)),
+    toFeed: row.to_feed ?? [],
   }
 }

@@ -34,7 +34,7 @@ CREATE TABLE destinations (
   updated_at timestamptz NOT NULL DEFAULT clock(),
   deleted_at timestamptz,
   -- State the protocol reads under this row's lock (PROTOCOL T3, T4).
-  win int NOT NULL DEFAULT 1000 CHECK (win > 0),
+  win int NOT NULL DEFAULT 2000 CHECK (win > 0),
   attempt_timeout_ms int NOT NULL DEFAULT 15000,
   paused boolean NOT NULL DEFAULT false,
   pause_reason text,
@@ -288,36 +288,22 @@ BEGIN
 END $$;
 
 -- T2 (PROTOCOL §2), and T3 for what it makes where that can be done at once: a new delivery whose destination is open,
--- has room and has nothing older waiting is inserted as queued, in place of pending and then queued. The destination's
--- lock is taken in a statement of its own before the count, as T3 asks; a destination that another holds, or that has no
--- room, gets its delivery as pending, and the caller feeds it after this commit (`needs_feed`): only then does a result
--- that frees room see it.
+-- has room and has nothing older waiting is inserted as queued, in place of pending and then queued. Statement 1 locks the
+-- destinations, statement 2 counts, as T3 asks. A destination that another holds, or that has no room, gets its delivery
+-- as pending, and the caller feeds it after this commit (`to_feed`): only then does a result that frees room see it.
+-- Returns the exceptions: events that were not moved (another copy routed them), deliveries that wait.
 CREATE FUNCTION route_v1(
   decided_by bigint, event_ids text[], reasons text[],
-  delivery_ids text[], delivery_events text[], connection_ids text[], connection_versions int[], destination_ids text[],
+  delivery_ids text[], delivery_events int[], connection_ids text[], connection_versions int[], destination_ids text[],
   order_keys text[], delays_ms float8[], max_ages_ms float8[], traceparents text[], queue_wait interval
-) RETURNS TABLE (current_version bigint, routed_event text, queued_delivery text, needs_feed text) LANGUAGE plpgsql AS $$
+) RETURNS TABLE (current_version bigint, not_moved text[], waiting text[], to_feed text[]) LANGUAGE plpgsql AS $$
 DECLARE
   newest bigint;
-  moved text[];
-  moved_seqs bigint[];
-  moved_sources text[];
   open_destinations text[];
 BEGIN
   SELECT version INTO newest FROM config;
   IF newest <> decided_by THEN
-    RETURN QUERY SELECT newest, NULL::text, NULL::text, NULL::text;
-    RETURN;
-  END IF;
-
-  WITH mine AS MATERIALIZED (
-    SELECT e.id FROM events e WHERE e.id = ANY(event_ids) AND e.state = 'accepted' ORDER BY e.id FOR UPDATE SKIP LOCKED
-  ), done AS (
-    UPDATE events e SET state = 'routed', due_at = NULL, routed_at = clock(), config_version = decided_by, routing = reasons[array_position(event_ids, e.id)]
-    FROM mine WHERE e.id = mine.id RETURNING e.id, e.seq, e.source_id)
-  SELECT array_agg(id), array_agg(seq), array_agg(source_id) INTO moved, moved_seqs, moved_sources FROM done;
-  IF moved IS NULL THEN
-    RETURN QUERY SELECT newest, NULL::text, NULL::text, NULL::text;
+    RETURN QUERY SELECT newest, NULL::text[], NULL::text[], NULL::text[];
     RETURN;
   END IF;
 
@@ -326,32 +312,38 @@ BEGIN
     ORDER BY d.id FOR NO KEY UPDATE SKIP LOCKED) t;
 
   RETURN QUERY
-  WITH room AS MATERIALIZED (
-    SELECT t.id, t.win - (SELECT count(*) FROM deliveries a WHERE a.destination_id = t.id AND a.admitted) AS n
+  WITH moved AS (
+    UPDATE events e SET state = 'routed', due_at = NULL, routed_at = clock(), config_version = decided_by, routing = r.reasons
+    FROM (SELECT u.id, u.reasons, u.n FROM unnest(event_ids, reasons) WITH ORDINALITY AS u(id, reasons, n) ORDER BY u.id) r
+    WHERE e.id = r.id AND e.state = 'accepted'
+    RETURNING e.id, e.seq, e.source_id, r.n::int AS n
+  ), room AS MATERIALIZED (
+    SELECT t.id, t.win - (SELECT count(*) FROM deliveries a WHERE a.destination_id = t.id AND a.admitted) AS free
     FROM destinations t
     WHERE t.id = ANY(open_destinations)
       AND NOT EXISTS (SELECT 1 FROM deliveries w WHERE w.destination_id = t.id AND w.due_at IS NOT NULL AND NOT w.admitted AND w.due_at <= clock())
   ), new AS MATERIALIZED (
-    SELECT d.*, e.seq, e.source, room.n,
+    SELECT d.*, e.id AS event_id, e.seq, e.source_id, room.free,
       row_number() OVER (PARTITION BY d.destination ORDER BY d.order_key IS NOT NULL OR d.delay_ms > 0, e.seq) AS place
     FROM unnest(delivery_ids, delivery_events, connection_ids, connection_versions, destination_ids, order_keys, delays_ms, max_ages_ms, traceparents)
       AS d(id, event, connection, connection_version, destination, order_key, delay_ms, max_age_ms, traceparent)
-    JOIN unnest(moved, moved_seqs, moved_sources) AS e(id, seq, source) ON e.id = d.event
+    JOIN moved e ON e.n = d.event
     LEFT JOIN room ON room.id = d.destination
   ), made AS (
     INSERT INTO deliveries (id, event_id, connection_id, connection_version, destination_id, source_id, seq, order_key,
                             state, admitted, generation, due_at, wake_at, expires_at, traceparent)
-    SELECT n.id, n.event, n.connection, n.connection_version, n.destination, n.source, n.seq, n.order_key,
+    SELECT n.id, n.event_id, n.connection, n.connection_version, n.destination, n.source_id, n.seq, n.order_key,
       CASE WHEN q.now THEN 'queued' ELSE 'pending' END, q.now, CASE WHEN q.now THEN 1 ELSE 0 END,
       clock() + CASE WHEN q.now THEN queue_wait ELSE n.delay_ms * interval '1 millisecond' END,
       CASE WHEN q.now THEN clock() + queue_wait END,
       clock() + n.max_age_ms * interval '1 millisecond', n.traceparent
-    FROM new n, LATERAL (SELECT n.order_key IS NULL AND n.delay_ms = 0 AND coalesce(n.place <= n.n, false) AS now) q
+    FROM new n, LATERAL (SELECT n.order_key IS NULL AND n.delay_ms = 0 AND coalesce(n.place <= n.free, false) AS now) q
     ON CONFLICT (id) DO NOTHING
     RETURNING deliveries.id, deliveries.admitted, deliveries.destination_id)
-  SELECT newest, NULL::text, m.id, NULL::text FROM made m WHERE m.admitted
-  UNION ALL SELECT newest, NULL, NULL, t.destination_id FROM (SELECT DISTINCT m.destination_id FROM made m WHERE NOT m.admitted) t
-  UNION ALL SELECT newest, e.id, NULL, NULL FROM unnest(moved) AS e(id);
+  SELECT newest,
+    (SELECT array_agg(u.id) FROM unnest(event_ids) WITH ORDINALITY AS u(id, n) WHERE NOT EXISTS (SELECT 1 FROM moved m WHERE m.n = u.n)),
+    (SELECT array_agg(m.id) FROM made m WHERE NOT m.admitted),
+    (SELECT array_agg(DISTINCT m.destination_id) FROM made m WHERE NOT m.admitted);
 END $$;
 
 -- T3 (PROTOCOL §2) for each destination: statement 1 locks the destination's row, statement 2 counts and admits
