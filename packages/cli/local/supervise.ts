@@ -14,7 +14,8 @@ export type Supervised = {
 
 export type Death = {
   readonly name: string
-  readonly exit: Exit
+  /** Completes "<name> …": `ended with code 1`. */
+  readonly how: string
   readonly deathsInARow: number
   readonly pauseMs: number
 }
@@ -46,18 +47,26 @@ export function supervise({
   let stopping: Promise<void> | undefined
 
   function watch(): void {
-    void current.exited.then((exit) => {
-      if (stopping !== undefined) return
-      deathsInARow = monotonicMs() - bornMs >= stableLifeMs ? 1 : deathsInARow + 1
-      const pauseMs = Math.min(firstPauseMs * 2 ** (deathsInARow - 1), pauseMsMax)
-      timer = setTimeout(restart, pauseMs)
-      onDeath({ name, exit, deathsInARow, pauseMs })
-    })
+    void current.exited.then((exit) => die(describeExit(exit)))
+  }
+
+  function die(how: string): void {
+    if (stopping !== undefined) return
+    deathsInARow = monotonicMs() - bornMs >= stableLifeMs ? 1 : deathsInARow + 1
+    const pauseMs = Math.min(firstPauseMs * 2 ** (deathsInARow - 1), pauseMsMax)
+    timer = setTimeout(restart, pauseMs)
+    onDeath({ name, how, deathsInARow, pauseMs })
   }
 
   function restart(): void {
     bornMs = monotonicMs()
-    current = start()
+    try {
+      current = start()
+    } catch (error) {
+      // A full disk or a lack of processes passes; one program's bad moment must not end the others.
+      die(`could not be started: ${error instanceof Error ? error.message : String(error)}`)
+      return
+    }
     watch()
   }
 
@@ -68,4 +77,8 @@ export function supervise({
 
   watch()
   return { name, current: () => current, stop: () => (stopping ??= stop()) }
+}
+
+function describeExit({ code, signal }: Exit): string {
+  return signal === null ? `ended with code ${code}` : `was ended by ${signal}`
 }

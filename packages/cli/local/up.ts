@@ -1,7 +1,15 @@
 import { setTimeout as pause } from 'node:timers/promises'
 
-import { guard, openServerDirectories, type Exit, type Guarded, type Program } from './guardian.ts'
-import { clearState, ensureAdminToken, ensureEncryptionKeys, openHome, writeState, type RunningState } from './home.ts'
+import { guard, openServerDirectories, type Guarded, type Program } from './guardian.ts'
+import {
+  clearState,
+  ensureAdminToken,
+  ensureEncryptionKeys,
+  homeAdvice,
+  openHome,
+  writeState,
+  type RunningState,
+} from './home.ts'
 import { endLeftovers } from './leftovers.ts'
 import { lockHome } from './lock.ts'
 import { lastWordsOfLog, watchLog } from './log-watch.ts'
@@ -9,7 +17,7 @@ import { startPostgres, type StartedPostgres } from './postgres.ts'
 import type { Environment } from './redis-binary.ts'
 import { startRedis, type StartedRedis } from './redis.ts'
 import { demoProgram, loopback, serviceNames, servicePrograms, type LocalRun } from './services.ts'
-import { SetupError } from './setup-error.ts'
+import { explainFileError, SetupError } from './setup-error.ts'
 import { supervise, type Death, type Supervised } from './supervise.ts'
 import { chooseOpsPorts, choosePublicPorts, type PublicPorts } from './up-ports.ts'
 
@@ -62,8 +70,13 @@ export async function up(options: UpOptions): Promise<void> {
     await runUntilStopped(options)
   } catch (error) {
     // Told to stop while it started: what fails from then on is no failure.
-    if (!options.signal.aborted) throw error
+    if (!options.signal.aborted) throw explainFileError(error, pathOf(error) ?? options.home, homeAdvice)
   }
+}
+
+/** The file that a system error is about. */
+function pathOf(error: unknown): string | undefined {
+  return error instanceof Error && 'path' in error && typeof error.path === 'string' ? error.path : undefined
 }
 
 async function runUntilStopped(options: UpOptions): Promise<void> {
@@ -85,14 +98,11 @@ async function runUntilStopped(options: UpOptions): Promise<void> {
 
   const deaths = watchDeaths(options)
   const unlessStopped = <T>(step: Promise<T>) => Promise.race([step, stopped, deaths.tooMany])
-  const keep = (program: Program, start: () => Guarded, first?: Guarded) =>
-    supervise({
-      name: program.name,
-      start,
-      ...(first && { first }),
-      onDeath: deaths.on,
-      monotonicMs: options.monotonicMs,
-    })
+  const keep = (program: Program, start: () => Guarded, first?: Guarded) => {
+    const { name, logPath: path } = program
+    stops.defer(watchLog({ name, path, say }).stop)
+    return supervise({ name, start, ...(first && { first }), onDeath: deaths.on, monotonicMs: options.monotonicMs })
+  }
 
   const starting = startServers(options)
   const servers: Supervised[] = []
@@ -127,7 +137,6 @@ async function runUntilStopped(options: UpOptions): Promise<void> {
     await Promise.all(services.map((service) => service.stop()))
   })
   for (const program of (options.programs ?? servicePrograms)(run)) {
-    stops.defer(watchLog({ name: program.name, path: program.logPath, say }).stop)
     services.push(keep(program, () => guard(program, holds())))
   }
 
@@ -170,13 +179,13 @@ function watchDeaths({ home, say, signal }: UpOptions) {
   const { promise: tooMany, reject } = Promise.withResolvers<never>()
   tooMany.catch(() => {}) // it may happen while nobody waits
   let starting = true
-  const tell = async ({ name, exit, deathsInARow, pauseMs }: Death) => {
+  const tell = async ({ name, how, deathsInARow, pauseMs }: Death) => {
     const path = logPath(home, name)
     if (starting && deathsInARow >= startDeathsMax) {
-      const said = (await lastWordsOfLog(path)) ?? describeExit(exit)
+      const said = (await lastWordsOfLog(path)) ?? how
       reject(new SetupError('service_failed', `${name} does not start: ${said} (more in ${path})`))
     } else if (!signal.aborted) {
-      say(`${name} ${describeExit(exit)}; starting it again in ${pauseMs / 1_000} s (its log: ${path})`)
+      say(`${name} ${how}; starting it again in ${pauseMs / 1_000} s (its log: ${path})`)
     }
   }
   return {
@@ -186,10 +195,6 @@ function watchDeaths({ home, say, signal }: UpOptions) {
       starting = false
     },
   }
-}
-
-function describeExit({ code, signal }: Exit): string {
-  return signal === null ? `ended with code ${code}` : `was ended by ${signal}`
 }
 
 async function prepare({ name, run: prepareRun }: Preparation, run: LocalRun): Promise<void> {
