@@ -40,11 +40,25 @@ describe('a followed log', () => {
     expect(lines).toEqual(['router: warn: begin', 'router: warn: in two parts: ü'])
   })
 
+  it('says a line once that is repeated', async () => {
+    const look = follow()
+    for (let times = 0; times < 2; times += 1) {
+      await appendFile(path, line('warn', 'redis is down').repeat(3))
+      await look()
+    }
+    await appendFile(path, line('warn', 'other') + line('warn', 'redis is down'))
+    await look()
+    expect(lines).toEqual(['router: warn: redis is down', 'router: warn: other', 'router: warn: redis is down'])
+  })
+
   it('cuts a burst to its first lines and a count', async () => {
     const look = follow()
-    await appendFile(path, line('warn', 'again').repeat(10))
+    for (let number = 1; number <= 10; number += 1) await appendFile(path, line('warn', `number ${number}`))
     await look()
-    expect(lines).toEqual([...Array(3).fill('router: warn: again'), `router: 7 more like these in ${path}`])
+    expect(lines).toEqual([
+      ...[1, 2, 3].map((number) => `router: warn: number ${number}`),
+      `router: 7 more like these in ${path}`,
+    ])
   })
 
   it('is emptied into a second file when it has grown too large, and followed on', async () => {
@@ -64,6 +78,8 @@ describe('a short line', () => {
     const error = { level: 'error', event: 'e', msg: 'redis is down', error: { message: 'ECONNREFUSED' } }
     expect(shorten(JSON.stringify(error))).toBe('error: redis is down: ECONNREFUSED')
     expect(shorten(JSON.stringify({ level: 'warn', event: 'delivery.dead' }))).toBe('warn: delivery.dead')
+    const reason = { level: 'warn', event: 'redis.down', reason: 'connect ECONNREFUSED' }
+    expect(shorten(JSON.stringify(reason))).toBe('warn: redis.down: connect ECONNREFUSED')
   })
 
   it('is none of a line that is no warning, or not JSON', () => {

@@ -41,6 +41,7 @@ export function watchLog(log: Log): LogWatch {
 /** Gives the function that takes one look at what was appended since the last. */
 export function followLog({ name, path, say }: Log): () => Promise<void> {
   let offset = sizeOf(path)
+  let lastSaid: string | undefined
 
   return async function look() {
     const size = sizeOf(path)
@@ -60,7 +61,11 @@ export function followLog({ name, path, say }: Log): () => Promise<void> {
   }
 
   function tell(text: string): void {
-    const lines = text.split('\n').flatMap((line) => shorten(line) ?? [])
+    const lines = text
+      .split('\n')
+      .flatMap((line) => shorten(line) ?? [])
+      .filter((line, index, all) => line !== (all[index - 1] ?? lastSaid)) // three connections to one Redis say the same
+    lastSaid = lines.at(-1) ?? lastSaid
     for (const line of lines.slice(0, linesPerLookMax)) say(`${name}: ${line}`)
     if (lines.length > linesPerLookMax) say(`${name}: ${lines.length - linesPerLookMax} more like these in ${path}`)
   }
@@ -83,9 +88,9 @@ export function shorten(line: string): string | undefined {
   } catch {
     return undefined // not one of ours
   }
-  const cause = fields['error']
-  const said = typeof cause === 'object' && cause !== null && 'message' in cause ? cause.message : undefined
-  const words = [fields['msg'] ?? fields['event'], said].filter((word) => typeof word === 'string')
+  const { msg, event, reason, error } = fields
+  const cause = typeof error === 'object' && error !== null && 'message' in error ? error.message : error
+  const words = [msg ?? event, reason, cause].filter((word) => typeof word === 'string')
   const text = `${level}: ${words.join(': ')}`
   return text.length > lineCharsMax ? `${text.slice(0, lineCharsMax)}…` : text
 }
