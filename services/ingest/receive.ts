@@ -101,12 +101,13 @@ async function receiveBody(arrival: Arrival, body: Buffer, source: CompiledSourc
     }
   }
   if (verdict.kind === 'handshake') return { kind: 'handshake', answer: verdict.response, source }
-  if (!allowed.includes(arrival.method)) return rejected(source, methodRefusal(arrival.method, allowed), body.length)
   if (verdict.kind === 'rejected') {
     const receipt = rejected(source, { status: 401, code: verdict.code, detail: verdict.detail }, body.length)
     const provider = source.verifier.refusal
     return provider ? { ...receipt, answer: fixedAnswer(provider) } : receipt
   }
+  // Only now: a handshake that was refused must tell its reason, and not that its method is wrong.
+  if (!allowed.includes(arrival.method)) return rejected(source, methodRefusal(arrival.method, allowed), body.length)
 
   const producer = deps.tracing.startSpan('send route', { kind: 'producer', parent })
   const event = newEvent(arrival, body, source, verdict, producer.traceparent, deps.nowMs())
