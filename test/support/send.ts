@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { connect } from 'node:net'
-import { pairsFromRawHeaders } from '@tenterhook/schemas/headers'
+import { pairsFromRawHeaders, soleHeader } from '@tenterhook/schemas/headers'
 import type { HeaderPairs } from '@tenterhook/schemas/headers'
 import type { Verification } from '@tenterhook/schemas/verification'
 import { signRequest } from '@tenterhook/verify/sign'
@@ -67,36 +67,44 @@ export function signed(
   return { method, path: proof.url.slice(new URL(base).origin.length), headers: proof.headers, body: proof.body }
 }
 
-/** Bytes straight to ingest's socket, and what came back until it closed or fell silent. For what no client would send. */
-export function sendRaw(stack: Stack, bytes: string | Buffer, { silentAfterMs = 500 } = {}): Promise<Answered> {
+/** Bytes straight to ingest's socket, and the answer to them. For what no client would send. */
+export function sendRaw(stack: Stack, bytes: string | Buffer): Promise<Answered> {
   const { hostname, port } = new URL(stack.ingestUrl)
   return new Promise((resolve, reject) => {
     const socket = connect({ host: hostname, port: Number(port) })
-    const chunks: Buffer[] = []
-    const finish = () => {
+    let received = Buffer.alloc(0)
+    const look = (ended: boolean) => {
+      const answer = parseAnswer(received)
+      if (answer === undefined && !ended) return
       socket.destroy()
-      resolve(parseAnswer(Buffer.concat(chunks)))
+      if (answer === undefined) reject(new Error(`no answer, only ${JSON.stringify(received.toString('latin1'))}`))
+      else resolve(answer)
     }
     socket.on('data', (chunk) => {
-      chunks.push(chunk)
-      socket.setTimeout(silentAfterMs, finish)
+      received = Buffer.concat([received, chunk])
+      look(false)
     })
-    socket.once('end', finish)
-    socket.once('error', (error: NodeJS.ErrnoException) => (chunks.length > 0 ? finish() : reject(error)))
+    socket.once('end', () => look(true))
+    socket.once('error', () => look(true))
     socket.write(bytes)
   })
 }
 
-function parseAnswer(bytes: Buffer): Answered {
-  const text = bytes.toString('latin1')
-  const cut = text.indexOf('\r\n\r\n')
-  const [statusLine = '', ...lines] = text.slice(0, cut < 0 ? undefined : cut).split('\r\n')
+/** The first answer that is not interim, once all of it is there. */
+function parseAnswer(received: Buffer): Answered | undefined {
+  const cut = received.indexOf('\r\n\r\n')
+  if (cut < 0) return undefined
+  const [statusLine = '', ...lines] = received.toString('latin1', 0, cut).split('\r\n')
+  const status = Number(statusLine.split(' ')[1] ?? 0)
+  if (status < 200) return parseAnswer(received.subarray(cut + 4))
   const headers = lines.map((line): [string, string] => {
     const colon = line.indexOf(':')
     return [line.slice(0, colon), line.slice(colon + 1).trim()]
   })
-  const body = cut < 0 ? '' : bytes.subarray(cut + 4).toString('utf8')
-  return { status: Number(statusLine.split(' ')[1] ?? 0), headers, text: body, json: fieldsOf(body) }
+  const body = received.subarray(cut + 4)
+  if (body.length < Number(soleHeader(headers, 'content-length') ?? 0)) return undefined
+  const text = body.toString('utf8')
+  return { status, headers, text, json: fieldsOf(text) }
 }
 
 function fieldsOf(text: string): Record<string, unknown> {
