@@ -41,11 +41,12 @@ export function watchLog(log: Log): LogWatch {
 /** Gives the function that takes one look at what was appended since the last. */
 export function followLog({ name, path, say }: Log): () => Promise<void> {
   let offset = sizeOf(path)
-  let lastSaid: string | undefined
+  let lastOfLook: string | undefined
 
   return async function look() {
     const size = sizeOf(path)
     if (size < offset) offset = 0 // it was emptied
+    if (size === offset) lastOfLook = undefined
     if (size > offset) {
       const from = Math.max(offset, size - lookBytesMax)
       const appended = await read(path, from, size - from)
@@ -61,11 +62,10 @@ export function followLog({ name, path, say }: Log): () => Promise<void> {
   }
 
   function tell(text: string): void {
-    const lines = text
-      .split('\n')
-      .flatMap((line) => shorten(line) ?? [])
-      .filter((line, index, all) => line !== (all[index - 1] ?? lastSaid)) // three connections to one Redis say the same
-    lastSaid = lines.at(-1) ?? lastSaid
+    const said = text.split('\n').flatMap((line) => shorten(line) ?? [])
+    // Three connections to one Redis say the same; an outage of an hour later is said again.
+    const lines = said.filter((line, index) => line !== (said[index - 1] ?? lastOfLook))
+    lastOfLook = said.at(-1)
     for (const line of lines.slice(0, linesPerLookMax)) say(`${name}: ${line}`)
     if (lines.length > linesPerLookMax) say(`${name}: ${lines.length - linesPerLookMax} more like these in ${path}`)
   }
