@@ -4,6 +4,8 @@ import type { Db } from './connect.ts'
 
 export interface ClaimedEvent {
   id: EventId
+  /** Its place in the order of acceptance: a bigint, as text. */
+  seq: string
   sourceId: SourceId
   type: string | null
   path: string
@@ -22,6 +24,7 @@ export const triesMax = 5
 
 interface Row {
   id: EventId
+  seq: string
   source_id: SourceId
   type: string | null
   path: string
@@ -34,7 +37,7 @@ interface Row {
 }
 
 const claimed = `
-  SELECT c.id, c.source_id, c.type, t.path, t.query, t.headers, t.body, t.traceparent, c.route_tries,
+  SELECT c.id, c.seq, c.source_id, c.type, t.path, t.query, t.headers, t.body, t.traceparent, c.route_tries,
          (extract(epoch FROM c.received_at) * 1000)::float8 AS received_ms
   FROM counted c JOIN event_content t ON t.event_id = c.id ORDER BY c.seq`
 
@@ -46,7 +49,7 @@ const claimed = `
 export async function readAcceptedEvents(db: Db, ids: readonly EventId[]): Promise<ClaimedEvent[]> {
   const { rows } = await db.query<Row>({
     name: 'read_accepted',
-    text: `SELECT e.id, e.source_id, e.type, t.path, t.query, t.headers, t.body, t.traceparent, e.route_tries,
+    text: `SELECT e.id, e.seq, e.source_id, e.type, t.path, t.query, t.headers, t.body, t.traceparent, e.route_tries,
         (extract(epoch FROM e.received_at) * 1000)::float8 AS received_ms
       FROM events e JOIN event_content t ON t.event_id = e.id
       WHERE e.id = ANY($1::text[]) AND e.state = 'accepted' AND e.route_tries = 0 ORDER BY e.seq`,
@@ -95,6 +98,7 @@ export async function endUnroutable(db: Db, rowsMax: number): Promise<EventId[]>
 function fromRow(row: Row): ClaimedEvent {
   return {
     id: row.id,
+    seq: row.seq,
     sourceId: row.source_id,
     type: row.type,
     path: row.path,

@@ -1,4 +1,4 @@
-import type { ConnectionId, DeliveryId, DestinationId, EventId } from '@tenterhook/schemas/ids'
+import type { ConnectionId, DeliveryId, DestinationId, EventId, SourceId } from '@tenterhook/schemas/ids'
 import type { Db } from './connect.ts'
 import { textArray } from './binary.ts'
 
@@ -17,6 +17,9 @@ export interface NewDelivery {
 /** What routing decided about one event: its deliveries, and for each connection that didn't match, why. */
 export interface Routing {
   eventId: EventId
+  /** As the event was read. */
+  sourceId: SourceId
+  seq: string
   /** JSON text of the reasons; null when every connection matched. */
   reasons: string | null
   deliveries: readonly NewDelivery[]
@@ -37,17 +40,19 @@ export type Routed =
  * configuration still has `configVersion`. `queueWaitMs` as for feed().
  */
 export async function routeEvents(db: Db, configVersion: number, batch: readonly Routing[], queueWaitMs: number): Promise<Routed> {
-  const deliveries = batch.flatMap((routing, i) => routing.deliveries.map((delivery) => ({ ...delivery, event: i + 1 })))
+  const deliveries = batch.flatMap((routing, i) => routing.deliveries.map((delivery) => ({ ...delivery, seq: routing.seq, sourceId: routing.sourceId, event: i + 1 })))
   const { rows } = await db.query<{ current_version: string; not_moved: EventId[] | null; waiting: DeliveryId[] | null; to_feed: DestinationId[] | null }>({
     name: 'route',
     text: `SELECT current_version, not_moved, waiting, to_feed
-      FROM route_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13 * interval '1 millisecond')`,
+      FROM route_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15 * interval '1 millisecond')`,
     values: [
       configVersion,
       batch.map((routing) => routing.eventId),
       textArray(batch.map((routing) => routing.reasons)),
       deliveries.map((delivery) => delivery.id),
       deliveries.map((delivery) => delivery.event),
+      deliveries.map((delivery) => delivery.seq),
+      deliveries.map((delivery) => delivery.sourceId),
       deliveries.map((delivery) => delivery.connectionId),
       deliveries.map((delivery) => delivery.connectionVersion),
       deliveries.map((delivery) => delivery.destinationId),

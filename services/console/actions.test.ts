@@ -20,7 +20,7 @@ import { lease } from '@tenterhook/store/lease'
 import { recordResults, type AttemptResult } from '@tenterhook/store/results'
 import { routeEvents } from '@tenterhook/store/route'
 import { until } from '../../test/support/poll.ts'
-import { addConnection, addDestination, addSource, newEvent } from '../../test/support/store.ts'
+import { addConnection, addDestination, addSource, newEvent, readRouted } from '../../test/support/store.ts'
 import { openTestDatabase, startTestConsole, type TestConsole, type TestDatabase } from './console.fixture.ts'
 
 let database: TestDatabase
@@ -72,7 +72,7 @@ async function pendingDelivery(): Promise<DeliveryId> {
   await routeEvents(
     database.store.fast,
     await readConfigVersion(database.store.fast),
-    [{ eventId, reasons: null, deliveries: [delivery] }],
+    [{ ...(await readRouted(database.store, eventId)), reasons: null, deliveries: [delivery] }],
     600_000,
   )
   return id

@@ -20,7 +20,7 @@ import { lease } from '@tenterhook/store/lease'
 import { recordRejections } from '@tenterhook/store/rejections'
 import { recordResults, type AttemptResult } from '@tenterhook/store/results'
 import { routeEvents } from '@tenterhook/store/route'
-import { addConnection, addDestination, addSource, newEvent } from '../../test/support/store.ts'
+import { addConnection, addDestination, addSource, newEvent, readRouted } from '../../test/support/store.ts'
 import {
   openTestDatabase,
   startTestConsole,
@@ -104,7 +104,7 @@ async function route(
   await routeEvents(
     database.store.fast,
     await readConfigVersion(database.store.fast),
-    [{ eventId, reasons, deliveries: [delivery] }],
+    [{ ...(await readRouted(database.store, eventId)), reasons, deliveries: [delivery] }],
     600_000,
   )
   return id

@@ -14,7 +14,7 @@ import { replayEvent } from '@tenterhook/store/replay'
 import { routeEvents } from '@tenterhook/store/route'
 import { connectionSpec } from '@tenterhook/schemas/connection'
 import { until } from '../../test/support/poll.ts'
-import { addConnection, addDestination, addSource, newEvent } from '../../test/support/store.ts'
+import { addConnection, addDestination, addSource, newEvent, readRouted } from '../../test/support/store.ts'
 import {
   openTestDatabase,
   startTestConsole,
@@ -74,7 +74,7 @@ async function routedEvent(overrides: Partial<NewEvent> = {}): Promise<EventId> 
   await routeEvents(
     database.store.fast,
     await readConfigVersion(database.store.fast),
-    [{ eventId: event.id, reasons: null, deliveries: [delivery] }],
+    [{ ...(await readRouted(database.store, event.id)), reasons: null, deliveries: [delivery] }],
     600_000,
   )
   return event.id

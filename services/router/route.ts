@@ -87,6 +87,8 @@ function decide(event: ClaimedEvent, rulebook: Rulebook, span: Span, tracing: Tr
   const { matched, mismatches } = matchRules(rulebook.rulesOf(event.sourceId), subject)
   return {
     eventId: event.id,
+    sourceId: event.sourceId,
+    seq: event.seq,
     reasons: mismatches.length === 0 ? null : JSON.stringify(mismatches),
     deliveries: matched.map((connection) => ({
       id: deriveDeliveryId(event.id, connection.id),

@@ -83,3 +83,10 @@ export function newEvent(sourceId: SourceId, overrides: Partial<NewEvent> & { ke
     body,
   }
 }
+
+/** What routing knows of an accepted event, as its claim would have read it. */
+export async function readRouted(store: Store, eventId: EventId): Promise<{ eventId: EventId; sourceId: SourceId; seq: string }> {
+  const { rows } = await store.fast.query<{ source_id: SourceId; seq: string }>({ text: 'SELECT source_id, seq FROM events WHERE id = $1', values: [eventId] })
+  if (!rows[0]) throw new Error(`there is no event ${eventId}`)
+  return { eventId, sourceId: rows[0].source_id, seq: rows[0].seq }
+}

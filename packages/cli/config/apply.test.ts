@@ -14,8 +14,7 @@ import {
   newEvent,
   openTestStore,
   testKeys,
-  type TestStore,
-} from '../../../test/support/store.ts'
+  type TestStore, readRouted } from '../../../test/support/store.ts'
 import { applyConfig } from './apply.ts'
 import type { DesiredConfig } from './file.ts'
 import { planChanges, planText, summaryText } from './plan.ts'
@@ -76,7 +75,7 @@ async function leaveUnfinished(config: Config): Promise<void> {
     config.version,
     [
       {
-        eventId: event.id,
+        ...(await readRouted(store, event.id)),
         reasons: null,
         deliveries: [
           {

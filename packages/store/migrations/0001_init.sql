@@ -294,7 +294,7 @@ END $$;
 -- Returns the exceptions: events that were not moved (another copy routed them), deliveries that wait.
 CREATE FUNCTION route_v1(
   decided_by bigint, event_ids text[], reasons text[],
-  delivery_ids text[], delivery_events int[], connection_ids text[], connection_versions int[], destination_ids text[],
+  delivery_ids text[], delivery_events int[], seqs bigint[], source_ids text[], connection_ids text[], connection_versions int[], destination_ids text[],
   order_keys text[], delays_ms float8[], max_ages_ms float8[], traceparents text[], queue_wait interval
 ) RETURNS TABLE (current_version bigint, not_moved text[], waiting text[], to_feed text[]) LANGUAGE plpgsql AS $$
 DECLARE
@@ -316,23 +316,23 @@ BEGIN
     UPDATE events e SET state = 'routed', due_at = NULL, routed_at = clock(), config_version = decided_by, routing = r.reasons
     FROM (SELECT u.id, u.reasons, u.n FROM unnest(event_ids, reasons) WITH ORDINALITY AS u(id, reasons, n) ORDER BY u.id) r
     WHERE e.id = r.id AND e.state = 'accepted'
-    RETURNING e.id, e.seq, e.source_id, r.n::int AS n
+    RETURNING r.n::int AS n
   ), room AS MATERIALIZED (
-    SELECT t.id, t.win - (SELECT count(*) FROM deliveries a WHERE a.destination_id = t.id AND a.admitted) AS free
-    FROM destinations t
-    WHERE t.id = ANY(open_destinations)
-      AND NOT EXISTS (SELECT 1 FROM deliveries w WHERE w.destination_id = t.id AND w.due_at IS NOT NULL AND NOT w.admitted AND w.due_at <= clock())
+    -- Correlated on purpose, and kept so by LIMIT: as a join it would walk the waiting deliveries of every destination.
+    SELECT t.id, CASE WHEN (SELECT 1 FROM deliveries w WHERE w.destination_id = t.id AND w.due_at IS NOT NULL AND NOT w.admitted AND w.due_at <= clock() LIMIT 1) IS NULL
+      THEN t.win - (SELECT count(*) FROM deliveries a WHERE a.destination_id = t.id AND a.admitted) ELSE 0 END AS free
+    FROM destinations t WHERE t.id = ANY(open_destinations)
   ), new AS MATERIALIZED (
-    SELECT d.*, e.id AS event_id, e.seq, e.source_id, room.free,
-      row_number() OVER (PARTITION BY d.destination ORDER BY d.order_key IS NOT NULL OR d.delay_ms > 0, e.seq) AS place
-    FROM unnest(delivery_ids, delivery_events, connection_ids, connection_versions, destination_ids, order_keys, delays_ms, max_ages_ms, traceparents)
-      AS d(id, event, connection, connection_version, destination, order_key, delay_ms, max_age_ms, traceparent)
-    JOIN moved e ON e.n = d.event
+    SELECT d.*, room.free, row_number() OVER (PARTITION BY d.destination ORDER BY d.order_key IS NOT NULL OR d.delay_ms > 0, d.seq) AS place
+    FROM unnest(delivery_ids, delivery_events, seqs, source_ids, connection_ids, connection_versions, destination_ids, order_keys, delays_ms, max_ages_ms, traceparents)
+      AS d(id, event, seq, source, connection, connection_version, destination, order_key, delay_ms, max_age_ms, traceparent)
     LEFT JOIN room ON room.id = d.destination
+    -- IS TRUE keeps this a hashed lookup and no join.
+    WHERE (d.event IN (SELECT m.n FROM moved m)) IS TRUE
   ), made AS (
     INSERT INTO deliveries (id, event_id, connection_id, connection_version, destination_id, source_id, seq, order_key,
                             state, admitted, generation, due_at, wake_at, expires_at, traceparent)
-    SELECT n.id, n.event_id, n.connection, n.connection_version, n.destination, n.source_id, n.seq, n.order_key,
+    SELECT n.id, event_ids[n.event], n.connection, n.connection_version, n.destination, n.source, n.seq, n.order_key,
       CASE WHEN q.now THEN 'queued' ELSE 'pending' END, q.now, CASE WHEN q.now THEN 1 ELSE 0 END,
       clock() + CASE WHEN q.now THEN queue_wait ELSE n.delay_ms * interval '1 millisecond' END,
       CASE WHEN q.now THEN clock() + queue_wait END,
@@ -341,7 +341,7 @@ BEGIN
     ON CONFLICT (id) DO NOTHING
     RETURNING deliveries.id, deliveries.admitted, deliveries.destination_id)
   SELECT newest,
-    (SELECT array_agg(u.id) FROM unnest(event_ids) WITH ORDINALITY AS u(id, n) WHERE NOT EXISTS (SELECT 1 FROM moved m WHERE m.n = u.n)),
+    (SELECT array_agg(u.id) FROM unnest(event_ids) WITH ORDINALITY AS u(id, n) WHERE (u.n IN (SELECT m.n FROM moved m)) IS NOT TRUE),
     (SELECT array_agg(m.id) FROM made m WHERE NOT m.admitted),
     (SELECT array_agg(DISTINCT m.destination_id) FROM made m WHERE NOT m.admitted);
 END $$;
