@@ -7,8 +7,14 @@ import { Command } from 'commander'
 import { applyCommand } from './commands/apply.ts'
 import { CommandError, ConfigFileError } from './commands/command-error.ts'
 import { diffCommand } from './commands/diff.ts'
+import { doctorCommand } from './commands/doctor.ts'
+import { eventsCommand } from './commands/events.ts'
+import { keysCommand } from './commands/keys.ts'
 import { migrateCommand } from './commands/migrate.ts'
+import { replayCommand } from './commands/replay.ts'
+import { retryCommand } from './commands/retry.ts'
 import type { Surroundings } from './commands/surroundings.ts'
+import { tokenCommand } from './commands/token.ts'
 import { triggerCommand } from './commands/trigger.ts'
 import { upCommand } from './commands/up.ts'
 import { homePath } from './local/home.ts'
@@ -40,8 +46,20 @@ const program = new Command('tenterhook')
   .version(versionOf(join(root, 'package.json')), '--version', 'print the version')
   .helpCommand(false)
   .showHelpAfterError('(tenterhook --help tells what there is)')
-for (const command of [upCommand, applyCommand, diffCommand, triggerCommand, migrateCommand])
-  program.addCommand(command(surroundings))
+const commands = [
+  upCommand,
+  applyCommand,
+  diffCommand,
+  triggerCommand,
+  eventsCommand,
+  replayCommand,
+  retryCommand,
+  doctorCommand,
+  migrateCommand,
+  tokenCommand,
+  keysCommand,
+]
+for (const command of commands) program.addCommand(command(surroundings))
 
 // Whoever read our output may leave before us (`npm start | head`); the run goes on.
 process.stdout.on('error', () => {})

@@ -4,9 +4,11 @@ import { httpUrl } from '@tenterhook/lifecycle/variables'
 import type { HeaderPairs } from '@tenterhook/schemas/headers'
 import { readConfig, type Source } from '@tenterhook/store/config'
 import { Command, InvalidArgumentError } from 'commander'
+import { request } from 'undici'
 import { readState } from '../local/home.ts'
 import { systemCode } from '../local/setup-error.ts'
 import { CommandError } from './command-error.ts'
+import { causeOf } from './console-client.ts'
 import { readVariable, withStore } from './database.ts'
 import { printable, shortened } from './printable.ts'
 import type { Surroundings } from './surroundings.ts'
@@ -27,7 +29,7 @@ type Flags = {
   duplicate?: boolean
   count: number
   data?: string
-  header: HeaderPairs
+  header?: HeaderPairs
 }
 
 interface Answer {
@@ -52,7 +54,7 @@ export function triggerCommand(surroundings: Surroundings): Command {
     .option('--duplicate', 'send the same request twice')
     .option('--count <n>', `send that many events, at most ${countMax}`, parseCount, 1)
     .option('--data <json|@file>', "fields to merge into the sample's body, or a file to send in its place")
-    .option('--header <name:value>', 'a header to add or replace', collectHeader, [] as HeaderPairs)
+    .option('--header <name:value>', 'a header to add or replace', collectHeader)
     .addHelpText(
       'after',
       () => `\nWhat there is to send:\n${sampleLines()
@@ -64,7 +66,12 @@ A refusal is what --bad-signature and --stale ask for: with them the exit code i
       const forgery = forgeryOf(flags)
       if (flags.duplicate && flags.count > 1)
         throw new CommandError('bad_argument', '--duplicate and --count are for two different things: give one of them')
-      const wanted: Wanted = { name, forgery, data: await readData(flags.data, surroundings), headers: flags.header }
+      const wanted: Wanted = {
+        name,
+        forgery,
+        data: await readData(flags.data, surroundings),
+        headers: flags.header ?? [],
+      }
       const { nowMs } = surroundings
       const build = (id: string) => buildSample(wanted, id, nowMs())
       build('') // what is wrong with the arguments is told before anything is looked for
@@ -76,10 +83,10 @@ A refusal is what --bad-signature and --stale ask for: with them the exit code i
       let unexpected = 0
       for (let sent = 0; sent < flags.count; sent++) {
         const id = surroundings.uniqueId()
-        const request = signSample(source, build(id), { origin: origins.signed, forgery, id, nowMs: nowMs() })
-        if (sent === 0) surroundings.out(describeRequest(request, name, source))
-        const answers = [await send(request, origins)]
-        if (flags.duplicate) answers.push(await send(request, origins))
+        const signed = signSample(source, build(id), { origin: origins.signed, forgery, id, nowMs: nowMs() })
+        if (sent === 0) surroundings.out(describeRequest(signed, name, source))
+        const answers = [await send(signed, origins)]
+        if (flags.duplicate) answers.push(await send(signed, origins))
         for (const answer of answers) {
           surroundings.out(`${answer.status}  ${shortened(printable(answer.body), answerCharsMax)}`)
           if (!expected(answer)) unexpected += 1
@@ -116,17 +123,16 @@ async function findOrigins({ env, home }: Surroundings): Promise<Origins> {
 }
 
 async function send({ method, url, headers, body }: SignedRequest, { reached, signed }: Origins): Promise<Answer> {
-  const target = reached + url.slice(signed.length)
   try {
-    const response = await fetch(target, {
+    // Not fetch, which adds a browser's headers to what a provider would send.
+    const response = await request(reached + url.slice(signed.length), {
       method,
-      headers: headers.map(([name, value]) => [name, value] as [string, string]),
-      body: new Uint8Array(body),
-      redirect: 'manual',
+      headers: [...headers.flat(), 'User-Agent', 'tenterhook-trigger'],
+      body,
       signal: AbortSignal.timeout(requestTimeoutMs),
     })
-    const text = await response.text()
-    return { status: response.status, body: text, ...readAcceptance(text) }
+    const text = await response.body.text()
+    return { status: response.statusCode, body: text, ...readAcceptance(text) }
   } catch (error) {
     throw new CommandError('ingest_unreachable', `ingest at ${reached} does not answer (${causeOf(error)})`, {
       cause: error,
@@ -206,16 +212,8 @@ function parseCount(text: string): number {
   return count
 }
 
-function collectHeader(text: string, before: HeaderPairs): HeaderPairs {
+function collectHeader(text: string, before: HeaderPairs = []): HeaderPairs {
   const [, name, value] = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff]*)$/.exec(text) ?? []
   if (name === undefined || value === undefined) throw new InvalidArgumentError('expected name:value')
   return [...before, [name, value]]
-}
-
-/** `fetch failed` says nothing; what it met is its cause. */
-export function causeOf(error: unknown): string {
-  if (!(error instanceof Error)) return String(error)
-  if (error.name === 'TimeoutError') return `no answer within ${requestTimeoutMs / 1_000} s`
-  const { cause } = error
-  return systemCode(cause) ?? (cause instanceof Error ? cause.message : error.message)
 }

@@ -15,7 +15,7 @@ import { prepareSchema } from './migrate.ts'
 import type { Surroundings } from './surroundings.ts'
 
 /** Where `up` listens, unless a flag says otherwise. */
-const variables = {
+export const upVariables = {
   TENTERHOOK_INGEST_PORT: port.default(8080),
   TENTERHOOK_CONSOLE_PORT: port.default(8081),
   TENTERHOOK_DEMO_PORT: port.default(8090),
@@ -35,7 +35,7 @@ export function upCommand(surroundings: Surroundings): Command {
     .option('--no-demo', 'leave the demo receiver out')
     .action(async (flags: Flags) => {
       const { root, home, env, cwd, out, nowMs, monotonicMs, stopSignal } = surroundings
-      const wished = readVariable(variables, env)
+      const wished = readVariable(upVariables, env)
       const demo = flags.demoPort ?? wished.TENTERHOOK_DEMO_PORT
       const file = await chosenFile(flags.config, { root, cwd })
       // A file that is wrong is told at once, before anything was started for it.
