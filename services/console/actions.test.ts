@@ -257,6 +257,26 @@ describe('a retry', () => {
     expect(answers.filter(({ headers }) => headers.get('idempotent-replayed') === null)).toHaveLength(1)
   })
 
+  test('that waited while its key was answered gets that answer, whatever has become of the delivery', async () => {
+    const id = await finished({ kind: 'dead', reason: 'expired' })
+    await console.post('/v1/destinations/crm/resume')
+    const client = await database.store.durable.connect()
+    await client.query(`BEGIN; SELECT 1 FROM deliveries WHERE id = '${id}' FOR UPDATE`)
+    const answers = Promise.all([retry(id, 'waited'), retry(id, 'waited'), retry(id, 'waited')])
+    await until(
+      async () => {
+        const { rows } = await database.store.fast.query(
+          `SELECT 1 FROM pg_stat_activity WHERE application_name = 'tenterhook-console' AND wait_event_type = 'Lock' AND datname = current_database()`,
+        )
+        return rows.length === 2
+      },
+      { what: 'two retries to wait for the row' },
+    )
+    await client.query('COMMIT')
+    client.release()
+    for (const answer of await answers) expect(answer).toMatchObject({ status: 202, json: { id, was: 'dead' } })
+  })
+
   test('under a key that was answered does nothing, whatever has become of the delivery', async () => {
     const token = randomUUID()
     const id = await finished({ kind: 'dead', reason: 'expired' })

@@ -109,8 +109,6 @@ async function retry(request: Request, deps: ActionDeps): Promise<Reply> {
   readBody(request, {})
   const id = idOf<DeliveryId>(request, 'delivery')
   const key = idempotencyKey(request)
-  const before = retryAnswered(await deps.recall(key), id)
-  if (before) return before
   const delivery = await deps.readDelivery(id)
   const connection = delivery && (await deps.readConnection(delivery.connection.id))
   if (!connection) throw unknown('delivery', id)
@@ -121,7 +119,7 @@ async function retry(request: Request, deps: ActionDeps): Promise<Reply> {
     deps.report('retried', { id, was: retried.was }, request)
     return accepted({ id, was: retried.was })
   }
-  // A request with the same key may have been first by a moment, and have changed what this one then found.
+  // A request with the same key, long ago or a moment ago, may be why nothing was to be done.
   const first = retryAnswered(await deps.recall(key), id)
   if (first) return first
   switch (retried.kind) {

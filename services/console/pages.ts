@@ -13,15 +13,15 @@ input { box-sizing: border-box; width: 100%; margin: .25rem 0 1rem }
 code { font-family: ui-monospace, monospace }
 `
 
-/** For these pages: their one style sheet, forms that go to us, and nothing else. */
-export const pagePolicy = `default-src 'none'; style-src 'sha256-${createHash('sha256').update(style).digest('base64')}'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`
+/** For these pages: their one style sheet, an empty icon, forms that go to us, and nothing else. */
+export const pagePolicy = `default-src 'none'; style-src 'sha256-${createHash('sha256').update(style).digest('base64')}'; img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'`
 
-function page(title: string, main: string): string {
+function page(title: string, main: string, heading = title): string {
   return `<!doctype html>
 <html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>${escapeHtml(title)}</title><style>${style}</style></head>
+<head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>${escapeHtml(title)}</title><link rel="icon" href="data:,"><style>${style}</style></head>
 <body><main>
-<h1>${escapeHtml(title)}</h1>
+<h1>${escapeHtml(heading)}</h1>
 ${main}
 </main></body>
 </html>
@@ -30,9 +30,10 @@ ${main}
 
 /** `to` is where to go on; `error` is said above the form and tied to the field. */
 export function signInPage({ to, error }: { to: string; error?: string }): string {
+  const heading = 'Sign in to Tenterhook'
   const said = error === undefined ? '' : `<p id="error" class="error" role="alert">${escapeHtml(error)}</p>`
   return page(
-    error === undefined ? 'Sign in to Tenterhook' : 'Error: sign in to Tenterhook',
+    `${error === undefined ? '' : 'Error: '}${heading}`,
     `${said}
 <form method="post" action="/sign-in">
 <label for="token">Admin token</label>
@@ -41,6 +42,7 @@ export function signInPage({ to, error }: { to: string; error?: string }): strin
 <button>Sign in</button>
 </form>
 <p id="hint">The token was printed at the first start. <code>tenterhook token reset</code> makes a new one and ends every session.</p>`,
+    heading,
   )
 }
 
