@@ -1,6 +1,5 @@
 import { createServer } from 'node:net'
-import { afterAll, beforeAll, describe, expect, test } from 'vitest'
-import { inject } from 'vitest'
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import { openQueuesForBoard } from '@tenterhook/queue/board'
 import { createProducer } from '@tenterhook/queue/producer'
 import { newId } from '@tenterhook/schemas/ids'
