@@ -114,7 +114,7 @@ describe('duplicates', () => {
     await drained(stack().store)
     const arrived = receiver.received().map(({ body }) => body.toString())
     expect(arrived).toHaveLength(1)
-    expect([...kept.map(({ body }) => body?.toString()), ...arrived].toSorted()).toEqual(
+    expect([...kept.map(({ body }) => String(body)), ...arrived].toSorted()).toEqual(
       Array.from({ length: 10 }, (_, n) => `{"n":${n}}`),
     )
   })

@@ -73,6 +73,8 @@ export type Stack = {
   apply(config: StackConfig, options?: { prune?: boolean }): Promise<Applied>
   /** Moves the protocol's clock forward; every statement from now on sees it. */
   shiftClock(ms: number): Promise<void>
+  /** What the protocol's clock shows now, in Unix milliseconds. */
+  protocolMs(): number
   /** What every process of it said last. */
   logs(): Promise<string>
   stop(): Promise<void>
@@ -214,6 +216,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
         `CREATE OR REPLACE FUNCTION clock() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT now() + interval ''${shiftedMs} milliseconds'''`,
       )
     },
+    protocolMs: () => Date.now() + shiftedMs,
     logs,
     stop: () => (stopped ??= kept.disposeAsync()),
   }
