@@ -11,8 +11,10 @@ import {
   homePath,
   openHome,
   readAdminToken,
+  readEncryptionKeys,
   readState,
   resetAdminToken,
+  rotateEncryptionKeys,
   writeState,
 } from './home.ts'
 import { lockHome } from './lock.ts'
@@ -107,6 +109,16 @@ describe('the encryption keys', () => {
     const made = await ensureEncryptionKeys(home, undefined)
     expect(await ensureEncryptionKeys(home, 'k2:given')).toBe('k2:given')
     expect(await ensureEncryptionKeys(home, undefined)).toBe(made)
+  })
+
+  it('take a new one in front under the next id, and keep those before', async () => {
+    const made = await ensureEncryptionKeys(home, undefined)
+    expect(await rotateEncryptionKeys(home, made)).toBe('k2')
+    expect(await rotateEncryptionKeys(home, String(await readEncryptionKeys(home)))).toBe('k3')
+    const kept = await ensureEncryptionKeys(home, undefined)
+    expect(encryptionKeys.parse(kept).map(({ id }) => id)).toEqual(['k3', 'k2', 'k1'])
+    expect(kept.endsWith(`,${made}`)).toBe(true)
+    expect(await modeOf('encryption-keys')).toBe(0o600)
   })
 })
 
