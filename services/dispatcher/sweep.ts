@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises'
 import type { Component } from '@tenterhook/lifecycle/component'
 import { loop } from '@tenterhook/lifecycle/loop'
 import type { DeliveryId, DestinationId } from '@tenterhook/schemas/ids'
@@ -9,6 +10,8 @@ import type { Metrics } from '@tenterhook/telemetry/metrics'
 import type { Slots } from './slots.ts'
 
 const sweepEveryMs = 1_000
+/** While more is due than sockets are free, rounds follow each other this closely: without Redis they are all that delivers. */
+const behindEveryMs = 25
 /** Retries wait in Postgres until their time: this is how late they may be. */
 const feedEveryMs = 500
 const measureEveryMs = 5_000
@@ -29,6 +32,7 @@ export function dispatcherSweeps({ store, slots, takeLease, feed, random, log, m
   log: Log
   metrics: Metrics
 }): Component[] {
+  let behind = false
   return [
     loop({
       name: 'lease sweep',
@@ -50,10 +54,13 @@ export function dispatcherSweeps({ store, slots, takeLease, feed, random, log, m
       everyMs: sweepEveryMs,
       random,
       log,
-      work: async () => {
+      work: async (signal) => {
+        if (behind) await delay(behindEveryMs, undefined, { signal }).catch(() => {})
+        if (signal.aborted) return 'idle'
         const room = Math.min(queuedPerSweep, slots.free())
-        if (room === 0) return 'idle'
+        if (room === 0) return behind ? 'more' : 'idle'
         const due = await dueQueued(store.fast, room)
+        behind = due.length === room
         if (due.length === 0) return 'idle'
         metrics.sweptRows.inc({ kind: 'queued' }, due.length)
         // Waits for the leases, which take these rows out of the next sweep, and not for the attempts.
