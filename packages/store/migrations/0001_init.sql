@@ -249,7 +249,8 @@ CREATE TABLE deliveries_default PARTITION OF deliveries DEFAULT WITH (fillfactor
 CREATE TABLE attempts_default PARTITION OF attempts DEFAULT;
 
 -- T1 (PROTOCOL §2): keys first, winners read in a second statement (a later snapshot: the winner's commit is in it),
--- then events in order of arrival. One call is one transaction. Equal keys were folded by the caller.
+-- then events in order of arrival. One call is one transaction. Equal keys were folded by the caller. Returns the duplicates:
+-- whatever is not among them was inserted.
 CREATE FUNCTION accept_v1(
   ids text[], source_ids text[], source_versions int[], key_hashes bytea[], body_hashes bytea[], windows_ms bigint[],
   types text[], methods text[], paths text[], queries text[], header_texts text[], bodies bytea[],
@@ -284,7 +285,7 @@ BEGIN
     INSERT INTO event_content (event_id, method, path, query, headers, body, traceparent, remote_address)
     SELECT w.id, w.method, w.path, w.query, w.headers, w.body, w.traceparent, w.remote_address FROM won w ORDER BY w.n
   )
-  SELECT r.n::int, COALESCE(r.winner, r.id), r.winner_hash FROM r;
+  SELECT r.n::int, r.winner, r.winner_hash FROM r WHERE r.winner <> r.id;
 END $$;
 
 -- T2 (PROTOCOL §2), and T3 for what it makes where that can be done at once: a new delivery whose destination is open,
