@@ -35,7 +35,7 @@ export type Acceptance =
  * became. Any error means that nothing of it may be answered 2xx; only `isRowError` ones came before the commit.
  */
 export async function acceptEvents(db: Db, batch: readonly NewEvent[], routeWaitMs: number): Promise<Acceptance[]> {
-  const { rows } = await db.query<{ n: number; first_id: EventId; first_body_hash: Buffer | null }>({
+  const { rows } = await db.query<{ n: number; first_id: EventId | null; first_body_hash: Buffer | null }>({
     name: 'accept',
     text: `SELECT n, first_id, first_body_hash
       FROM accept_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16 * interval '1 millisecond')`,
@@ -60,8 +60,8 @@ export async function acceptEvents(db: Db, batch: readonly NewEvent[], routeWait
   })
   const acceptances: Acceptance[] = batch.map(() => ({ kind: 'accepted' }))
   for (const row of rows) {
-    const event = batch[row.n - 1]
-    if (!event || !row.first_body_hash || row.first_id === event.id) continue
+    // A key without a winner would be neither an event nor a duplicate of one: nobody may be told yes.
+    if (row.first_id === null || row.first_body_hash === null) throw new Error(`the dedupe key of ${batch[row.n - 1]?.id} has no first event`)
     acceptances[row.n - 1] = { kind: 'duplicate', firstId: row.first_id, firstBodyHash: row.first_body_hash }
   }
   return acceptances

@@ -285,7 +285,7 @@ BEGIN
     INSERT INTO event_content (event_id, method, path, query, headers, body, traceparent, remote_address)
     SELECT w.id, w.method, w.path, w.query, w.headers, w.body, w.traceparent, w.remote_address FROM won w ORDER BY w.n
   )
-  SELECT r.n::int, r.winner, r.winner_hash FROM r WHERE r.winner <> r.id;
+  SELECT r.n::int, r.winner, r.winner_hash FROM r WHERE r.key_hash IS NOT NULL AND r.winner IS DISTINCT FROM r.id;
 END $$;
 
 -- T2 (PROTOCOL §2), and T3 for what it makes where that can be done at once: a new delivery whose destination is open,
