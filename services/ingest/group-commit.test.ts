@@ -153,6 +153,18 @@ describe('group commit', () => {
     expect(await Promise.all(outcomes.slice(0, 1))).toEqual([{ kind: 'accepted' }])
   })
 
+  test('what comes while a batch hangs leaves in time as well', async () => {
+    const { commit } = controlled()
+    const group = create(commit, { acceptTimeoutMs: 30 })
+    void group.submit(event())
+    await turn()
+    const later = [group.submit(event())]
+    await turn()
+    later.push(group.submit(event()))
+    expect(await Promise.all(later)).toEqual(Array.from({ length: 2 }, () => ({ kind: 'unavailable', reason: 'waited_too_long' })))
+    expect(await group.submit(event())).toEqual({ kind: 'unavailable', reason: 'waited_too_long' })
+  })
+
   test('a full buffer refuses at once', async () => {
     const { commit } = controlled()
     const group = create(commit, { waitingRowsMax: 2 })

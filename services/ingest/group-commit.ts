@@ -72,6 +72,8 @@ export function createGroupCommit(params: {
     return new Promise((settle) => {
       waiting.push({ event, deadlineMs: params.monotonicMs() + limits.acceptTimeoutMs, settle })
       planFlush()
+      // A planned flush looks at the deadlines itself; behind batches that hang nothing else would.
+      if (!flushPlanned && waiting.length === 1) watchDeadline()
     })
   }
 
