@@ -45,8 +45,9 @@ export type Attempt = z.output<typeof attempt>
 const reason = z.looseObject({
   path: z.string(),
   operator: z.string(),
-  expected: z.unknown(),
-  actual: z.unknown(),
+  expected: z.unknown().optional(),
+  /** Missing where the event has no such field. */
+  actual: z.unknown().optional(),
   hint: z.string().optional(),
 })
 export type Reason = z.output<typeof reason>

@@ -112,9 +112,11 @@ export function consoleClient({
   async function read<Shape extends z.ZodType>(response: Response, shape: Shape): Promise<z.output<Shape>> {
     const parsed = shape.safeParse(await response.json().catch(() => undefined))
     if (parsed.success) return parsed.data
+    const [issue] = parsed.error.issues
+    const where = issue === undefined || issue.path.length === 0 ? '' : ` (${issue.path.join('.')}: ${issue.message})`
     throw new CommandError(
       'refused_by_console',
-      `what answers at ${url} is no Tenterhook console, or one of another version`,
+      `what answers at ${url} is no Tenterhook console, or one of another version${where}`,
     )
   }
 

@@ -6,7 +6,6 @@ import { systemCode } from '../local/setup-error.ts'
 import { readVariable } from './database.ts'
 import { checkLines, fail, ok, warn, type Check } from './doctor-check.ts'
 import { checkPostgres } from './doctor-postgres.ts'
-import { checkRedis } from './doctor-redis.ts'
 import { checkPorts, checkServices } from './doctor-services.ts'
 import type { Surroundings } from './surroundings.ts'
 import { upVariables } from './up.ts'
@@ -32,10 +31,16 @@ async function examine(surroundings: Surroundings): Promise<Check[]> {
   const redis = given.REDIS_URL ?? state?.redisUrl
   return [
     ...(postgres === undefined ? [] : await checkPostgres(postgres, surroundings)),
-    ...(redis === undefined ? [] : await checkRedis(redis)),
+    ...(redis === undefined ? [] : await checkRedisAt(redis)),
     ...(state ? await checkServices(state, surroundings) : await checkNotRunning(surroundings, postgres !== undefined)),
     ...(await checkDisk(home)),
   ]
+}
+
+/** BullMQ takes longer to load than all the rest, and no other command needs it. */
+async function checkRedisAt(url: string): Promise<Check[]> {
+  const { checkRedis } = await import('./doctor-redis.ts')
+  return checkRedis(url)
 }
 
 async function checkNotRunning({ env, home }: Surroundings, hasDatabase: boolean): Promise<Check[]> {
