@@ -53,17 +53,16 @@ async function npm(script: string): Promise<void> {
 
 type Run = { child: ChildProcess; output: () => string; exit: Promise<number | NodeJS.Signals | null> }
 
-function start(
-  args: string[] = ['up'],
-  env: Record<string, string> = {},
-  identity: { uid?: number; gid?: number } = {},
-): Run {
-  const child = spawn(process.execPath, [join(root, 'bootstrap.mjs'), ...args], {
+function start(args: string[] = ['up'], env: Record<string, string> = {}, { asNobody = false } = {}): Run {
+  const script = join(root, 'bootstrap.mjs')
+  // In root's clone nobody could not even start this Node: it becomes nobody once it runs.
+  const code = `process.setgid(65534); process.setuid(65534); await import(${JSON.stringify(script)})`
+  const nodeArgs = asNobody ? ['--input-type=module', '-e', code, script, ...args] : [script, ...args]
+  const child = spawn(process.execPath, nodeArgs, {
     cwd: root,
     detached: true, // a process group of its own, as a terminal gives one
     env: { PATH: `${path}:/usr/bin:/bin`, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
-    ...identity,
   })
   let text = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (text += chunk))
@@ -147,8 +146,7 @@ describe('the bootstrap', () => {
 
   it.runIf(process.getuid?.() === 0)('says in one line that the repository is not ours to write', async () => {
     await chmod(directory, 0o755)
-    const nobody = { uid: 65_534, gid: 65_534 }
-    expect(await outcome(start(['up'], {}, nobody))).toEqual({
+    expect(await outcome(start(['up'], {}, { asNobody: true }))).toEqual({
       exit: 1,
       lines: [expect.stringMatching(/^tenterhook: no permission to write .*repository/)],
     })
