@@ -66,6 +66,8 @@ describe('accepting', () => {
     await expect(failed).rejects.toSatisfy(isRowError)
     expect(await countEvents()).toBe(before)
     expect(isRowError(Object.assign(new Error('x'), { code: '57P01' }))).toBe(false)
+    // A partition was attached between planning and inserting: no fault of the request.
+    expect(isRowError(Object.assign(new Error('x'), { code: '23514' }))).toBe(false)
     expect(isRowError(Object.assign(new Error('x'), { code: 'ECONNRESET' }))).toBe(false)
   })
 

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { newId } from '@tenterhook/schemas/ids'
 import { destinationSpec } from '@tenterhook/schemas/destination'
 import { sourceSpec } from '@tenterhook/schemas/source'
+import { until } from '../../test/support/poll.ts'
 import { openTestStore, testKeys, type TestStore } from '../../test/support/store.ts'
 import { readConfig } from './config.ts'
 import { changeConfig, putDestination, putSource, remove } from './config-change.ts'
@@ -115,5 +116,20 @@ describe('the database', () => {
     await store.durable.query({ text: `INSERT INTO events (id, source_id, source_version, state, body_bytes, received_at) VALUES ($1, 'src', 1, 'routed', 0, now())`, values: [newId('evt', now)] })
     const { rows } = await store.durable.query<{ home: string }>('SELECT tableoid::regclass::text AS home FROM events')
     expect(rows[0]?.home).toMatch(/events_\d{8}$/)
+  })
+
+  test('leaves a day in the default partition whose first row comes while its partition is made', async () => {
+    const now = Date.now() + 30 * 86_400_000
+    const early = await store.durable.connect()
+    await early.query('BEGIN')
+    await early.query({ text: `INSERT INTO events (id, source_id, source_version, state, body_bytes, received_at) VALUES ($1, 'src', 1, 'routed', 0, now())`, values: [newId('evt', now)] })
+    const making = ensurePartitions(store.durable, now)
+    await until(
+      async () => (await store.guarded.query(`SELECT 1 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE c.relname = 'events_default' AND c.relnamespace = '${store.schema}'::regnamespace AND NOT l.granted`)).rowCount,
+      { what: 'the partition to wait for the row' },
+    )
+    await early.query('COMMIT')
+    early.release()
+    expect(await making).toHaveLength(4 * (daysAhead + 1) - 1)
   })
 })
