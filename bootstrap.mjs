@@ -32,8 +32,16 @@ const ownDirectory = join(root, '.tenterhook')
 const installLog = join(ownDirectory, 'install.log')
 
 /** Node keeps what it made of our TypeScript here: services then start twice as fast and never load the compiler (30 MB each). */
-const compileCache = { NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? join(root, 'node_modules/.cache/tenterhook') }
-const programs = ['services/ingest/main.ts', 'services/router/main.ts', 'services/dispatcher/main.ts', 'services/console/main.ts', 'packages/cli/main.ts']
+const compileCache = {
+  NODE_COMPILE_CACHE: process.env.NODE_COMPILE_CACHE ?? join(root, 'node_modules/.cache/tenterhook'),
+}
+const programs = [
+  'services/ingest/main.ts',
+  'services/router/main.ts',
+  'services/dispatcher/main.ts',
+  'services/console/main.ts',
+  'packages/cli/main.ts',
+]
 
 const typecheck = ['tsc', '--noEmit', '-p', 'tsconfig.json']
 
@@ -202,6 +210,10 @@ const heartbeatMs = 1_000
 /** A lock whose heart has not beaten for this long belongs to nobody, whoever has its pid now. */
 const heartbeatsMissedMax = 10
 const outputCharsMax = 1_000_000
+/** Slow networks are slow; what takes longer hangs. */
+const installTimeoutMs = 30 * 60_000
+/** For a program that is begun only to end. */
+const beginTimeoutMs = 20_000
 
 async function ensureInstalled() {
   if (isInstalled()) return
@@ -244,7 +256,10 @@ function packageManager() {
 async function install() {
   const wanted = wantedStamp()
   const pnpm = ['exec', '--yes', `--package=${packageManager()}`, '--', 'pnpm', 'install', '--frozen-lockfile']
-  const { code, output } = await runQuietly('npm', [...pnpm, '--config.confirmModulesPurge=false'])
+  const { code, output } = await runQuietly('npm', [...pnpm, '--config.confirmModulesPurge=false'], {
+    env: installEnvironment(),
+    timeoutMs: installTimeoutMs,
+  })
   if (signalled) throw new Refusal('stopped')
   if (code !== 0) {
     writeFileSync(installLog, output, { mode: 0o600 })
@@ -263,12 +278,17 @@ async function install() {
  * Their first real start is then as fast and small as the next; should this fail, they start all the same.
  */
 async function fillCompileCache() {
-  for (const program of programs) await runQuietly(node, [join(root, program)], { PATH: process.env.PATH, ...compileCache })
+  for (const program of programs) {
+    const env = { PATH: process.env.PATH, ...compileCache }
+    await runQuietly(node, [join(root, program)], { env, timeoutMs: beginTimeoutMs })
+    if (signalled) throw new Refusal('stopped')
+  }
 }
 
-function runQuietly(program, args, env = installEnvironment()) {
+function runQuietly(program, args, { env, timeoutMs }) {
   return new Promise((resolve, reject) => {
     const child = spawnGuarded({ scope: 'group', program, args, env, cwd: root, stdio: 'pipe' })
+    const timer = setTimeout(() => killGroup(child.pid, 'SIGKILL'), timeoutMs)
     let output = ''
     const collect = (chunk) => {
       output = (output + chunk).slice(-outputCharsMax)
@@ -276,7 +296,10 @@ function runQuietly(program, args, env = installEnvironment()) {
     child.stdout.on('data', collect)
     child.stderr.on('data', collect)
     child.on('error', reject)
-    child.on('close', (code) => resolve({ code, output }))
+    child.on('close', (code) => {
+      clearTimeout(timer)
+      resolve({ code, output })
+    })
   })
 }
 

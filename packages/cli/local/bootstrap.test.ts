@@ -6,6 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 
 import { until } from '../../../test/support/poll.ts'
+import { signalGroup } from './guardian.ts'
 import { processesOf } from './stand-ins/alive.ts'
 
 /**
@@ -15,7 +16,7 @@ import { processesOf } from './stand-ins/alive.ts'
 let directory: string
 let root: string
 let path: string
-const runs: Run[] = []
+const children: ChildProcess[] = []
 
 beforeEach(async () => {
   directory = await mkdtemp(join(tmpdir(), 'tenterhook bootstrap-'))
@@ -31,12 +32,13 @@ beforeEach(async () => {
 })
 
 afterEach(async () => {
-  for (const { child } of runs.splice(0)) child.kill('SIGKILL') // those of a test that failed half-way
+  for (const { pid } of children.splice(0)) if (pid) signalGroup(pid, 'SIGKILL') // those of a test that failed half-way
   await until(() => processesOf(directory).length === 0, { what: 'every process to be gone', timeoutMs: 20_000 })
   await rm(directory, { recursive: true })
 })
 
-const main = (code: string) => writeFile(join(root, 'packages/cli/main.ts'), code)
+/** Once installed each program is begun without arguments, to fill the compile cache: like the real one, it ends then. */
+const main = (code: string) => writeFile(join(root, 'packages/cli/main.ts'), `if (process.argv.length > 2) { ${code} }`)
 const asked = () =>
   readFile(join(directory, 'asked'), 'utf8').then(
     (text) => text.trim().split('\n'),
@@ -64,12 +66,11 @@ function start(args: string[] = ['up'], env: Record<string, string> = {}, { asNo
     env: { PATH: `${path}:/usr/bin:/bin`, ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   })
+  children.push(child)
   let text = ''
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (text += chunk))
   const exit = once(child, 'close').then(([code, signal]: (number | NodeJS.Signals | null)[]) => code ?? signal ?? null)
-  const run = { child, output: () => text, exit }
-  runs.push(run)
-  return run
+  return { child, output: () => text, exit }
 }
 
 async function outcome(run: Run) {
@@ -203,8 +204,10 @@ describe('the bootstrap', () => {
     const shell = `echo shell $$; '${process.execPath}' '${join(root, 'bootstrap.mjs')}' up; :`
     const npm = spawn('/bin/sh', ['-c', 'sh -c "$1"; :', 'npm', shell], {
       env: { PATH: `${path}:/usr/bin:/bin`, npm_lifecycle_event: 'start' },
+      detached: true,
       stdio: ['ignore', 'pipe', 'ignore'], // a shell writes `Killed` there
     })
+    children.push(npm)
     let text = ''
     npm.stdout.on('data', (chunk) => (text += chunk))
     await until(() => text.includes('up\n'), { what: 'the command to run' })
