@@ -1,9 +1,10 @@
 /**
  * Signed events at a fixed rate while something goes wrong, and a record of what each was answered. Open loop: a slow
- * answer holds up no other event, as it is with real senders.
+ * answer holds up no other event, as it is with real senders. It ends with the test that started it.
  */
 import { hash, randomUUID } from 'node:crypto'
 import { Agent } from 'undici'
+import { onTestFinished } from 'vitest'
 import { until } from './poll.ts'
 import type { Receiver } from './receiver.ts'
 import { signed } from './send.ts'
@@ -17,10 +18,15 @@ export type Sent = {
   /** Every answer, the last one last; `broken` when the connection ended without one. */
   readonly answers: Answer[]
 }
-export type Answer = { status: number; id: string | undefined; duplicate: boolean } | 'broken'
+/** `code` is a problem's. */
+export type Answer =
+  | { status: number; id: string | undefined; duplicate: boolean; code: string | undefined; tookMs: number }
+  | 'broken'
 
 export type Load = {
   readonly sent: readonly Sent[]
+  /** Goes on for about this long, measured in what it sends. */
+  pass(ms: number): Promise<void>
   /** Sends no more, and waits for the answers. */
   stop(): Promise<readonly Sent[]>
   /** Sends again what was not answered 2xx, as senders do, until all of it is. */
@@ -96,6 +102,7 @@ export function startLoad(
       ['Content-Type', 'application/json'],
     ] as const
     const request = signed(stack, loadSource, { headers, body: one.body })
+    const sentMs = performance.now()
     try {
       const { statusCode, body } = await agent.request({
         origin: origin(),
@@ -104,8 +111,14 @@ export function startLoad(
         headers: request.headers.flatMap(([name, value]) => [name, value]),
         body: request.body,
       })
-      const answer = JSON.parse(await body.text()) as { id?: string; duplicate?: boolean }
-      one.answers.push({ status: statusCode, id: answer.id, duplicate: answer.duplicate === true })
+      const answer = JSON.parse(await body.text()) as { id?: string; duplicate?: boolean; code?: string }
+      one.answers.push({
+        status: statusCode,
+        id: answer.id,
+        duplicate: answer.duplicate === true,
+        code: answer.code,
+        tookMs: performance.now() - sentMs,
+      })
     } catch {
       one.answers.push('broken')
     }
@@ -120,8 +133,18 @@ export function startLoad(
     while (underWay.size > 0) await Promise.all(underWay)
   }
 
+  // A test that fails half-way must not go on loading the next one.
+  onTestFinished(async () => {
+    clearInterval(timer)
+    await agent.destroy()
+  })
+
   return {
     sent,
+    async pass(ms) {
+      const wanted = sent.length + (perSecond * ms) / 1_000
+      await until(() => sent.length >= wanted, { what: `${ms} ms of load`, timeoutMs: ms + 5_000 })
+    },
     async stop() {
       clearInterval(timer)
       await settle()
@@ -137,7 +160,6 @@ export function startLoad(
         },
         { what: 'every event to be accepted in the end', timeoutMs: 30_000, everyMs: resendEveryMs },
       )
-      await agent.close()
     },
     tally() {
       const answers = sent

@@ -3,9 +3,10 @@
  * their own, whose clock the test can shift. Everything hangs on leashes: it ends when the test's process does.
  */
 import { randomBytes, randomUUID } from 'node:crypto'
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { cp, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { prepareSchema } from '@tenterhook/cli/commands/migrate'
 import { applyConfig } from '@tenterhook/cli/config/apply'
 import type { Applied } from '@tenterhook/cli/config/apply'
 import { loadConfigFile, problemLines } from '@tenterhook/cli/config/file'
@@ -21,7 +22,6 @@ import type { SourceInput } from '@tenterhook/schemas/source'
 import type { Verification } from '@tenterhook/schemas/verification'
 import { openStore } from '@tenterhook/store/connect'
 import type { Store } from '@tenterhook/store/connect'
-import { migrate } from '@tenterhook/store/migrate'
 import type { EncryptionKeys } from '@tenterhook/store/secrets'
 import { afterAll, afterEach, beforeAll, inject } from 'vitest'
 import pg from 'pg'
@@ -88,9 +88,13 @@ export type StoppableRedis = {
   goOn(): void
   /** SIGKILL. */
   kill(): Promise<void>
-  /** Starts it again on its port: with what its append-only file kept, or without it. */
-  start(options: { data: 'kept' | 'lost' }): Promise<void>
+  /** Everything it has now, to be started with later. */
+  copyData(): Promise<RedisData>
+  /** Starts it again on its port: with what its append-only file kept, without it, or with what it had before. */
+  start(options: { data: 'kept' | 'lost' | RedisData }): Promise<void>
 }
+
+export type RedisData = { readonly directory: string }
 
 export type StoppablePostgres = {
   readonly url: string
@@ -132,7 +136,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     options.postgres === 'own' ? ownPostgres(home, resources) : sharedPostgres(resources),
     options.redis === 'never' ? neverRedis() : ownRedis(home, resources),
   ])
-  await migrate({ connectionString: postgres.url })
+  await prepareSchema(postgres.url, Date.now())
   const store = openStore({
     connectionString: postgres.url,
     applicationName: 'test',
@@ -288,8 +292,14 @@ async function ownRedis(home: string, resources: AsyncDisposableStack): Promise<
       process.kill(running.server.pid, 'SIGKILL')
       await running.server.exited
     },
+    async copyData() {
+      const directory = join(home, `redis-${randomUUID()}`)
+      await cp(join(home, 'redis', 'appendonlydir'), directory, { recursive: true })
+      return { directory }
+    },
     async start({ data }) {
-      if (data === 'lost') await rm(join(home, 'redis'), { recursive: true })
+      if (data !== 'kept') await rm(join(home, 'redis'), { recursive: true })
+      if (typeof data === 'object') await cp(data.directory, join(home, 'redis', 'appendonlydir'), { recursive: true })
       running = await start()
     },
   }
@@ -300,7 +310,7 @@ async function neverRedis(): Promise<StoppableRedis> {
     throw new Error('this stack has no Redis')
   }
   const url = `redis://127.0.0.1:${await keepablePort()}`
-  return { url, pid: 0, hang: refuse, goOn: refuse, kill: refuse, start: refuse }
+  return { url, pid: 0, hang: refuse, goOn: refuse, kill: refuse, copyData: refuse, start: refuse }
 }
 
 /** What packages/cli/local/remembered.ts reads: a server that is stopped finds its port again. */
