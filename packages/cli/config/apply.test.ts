@@ -14,7 +14,9 @@ import {
   newEvent,
   openTestStore,
   testKeys,
-  type TestStore, readRouted } from '../../../test/support/store.ts'
+  type TestStore,
+  readRouted,
+} from '../../../test/support/store.ts'
 import { applyConfig } from './apply.ts'
 import type { DesiredConfig } from './file.ts'
 import { planChanges, planText, summaryText } from './plan.ts'
