@@ -32,5 +32,7 @@ export async function watchEpoch(deps: {
   await deps.writeRedis(now.key)
   if (!stored) return
   deps.onEpoch()
-  deps.log.warn({ event: 'redis.new_epoch', ...woken }, 'Redis was restarted, wiped or rewound: what its jobs stood for is taken over from Postgres')
+  const line = { event: 'redis.new_epoch', ...woken }
+  if (woken.deliveries + woken.events === 0) deps.log.info(line, 'Redis was restarted, wiped or rewound; nothing waited for its jobs')
+  else deps.log.warn(line, 'Redis was restarted, wiped or rewound: what its jobs stood for is taken over from Postgres')
 }
