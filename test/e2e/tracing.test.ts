@@ -10,7 +10,7 @@ import type { Receiver } from '../support/receiver.ts'
 import { drained } from '../support/rows.ts'
 import { send } from '../support/send.ts'
 import { sharedStack } from '../support/stack.ts'
-import type { StackOptions } from '../support/stack.ts'
+import type { Stack, StackOptions } from '../support/stack.ts'
 
 let receiver: Receiver
 let collector: OtlpReceiver
@@ -70,10 +70,7 @@ const way = [
 ]
 
 /** One trace from the sender to both destinations, every span under its cause. */
-async function provesOneTrace(
-  stack: () => import('../support/stack.ts').Stack,
-  sampledFlag: '00' | '01',
-): Promise<void> {
+async function provesOneTrace(stack: () => Stack, sampledFlag: '00' | '01'): Promise<void> {
   const traceId = newTraceId()
   const senderSpan = randomBytes(8).toString('hex')
   receiver.clear()
