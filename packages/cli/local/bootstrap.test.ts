@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { chmod, copyFile, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
+import { chmod, cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -24,7 +24,10 @@ beforeEach(async () => {
   path = join(directory, 'bin')
   await mkdir(join(root, 'packages/cli'), { recursive: true })
   await mkdir(path)
-  await copyFile(join(import.meta.dirname, '../../../bootstrap.mjs'), join(root, 'bootstrap.mjs'))
+  const repository = join(import.meta.dirname, '../../..')
+  for (const part of ['bootstrap.mjs', 'packages/cli/bootstrap']) {
+    await cp(join(repository, part), join(root, part), { recursive: true })
+  }
   await writeFile(join(root, 'package.json'), JSON.stringify({ packageManager: 'pnpm@1.2.3' }))
   await writeFile(join(root, 'pnpm-lock.yaml'), 'first')
   await main('console.log("ran", ...process.argv.slice(2))')
