@@ -18,7 +18,12 @@ test.each([
   ['application/soap+xml', 'xml', '<a/>', { a: '' }],
   ['text/plain', 'text', '{"a":1}', '{"a":1}'],
   ['text/csv', 'text', 'a,b\r\n', 'a,b\r\n'],
-  ['multipart/form-data; boundary="x y"', 'multipart', '--x y\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--x y--', { a: '1' }],
+  [
+    'multipart/form-data; boundary="x y"',
+    'multipart',
+    '--x y\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n--x y--',
+    { a: '1' },
+  ],
   [undefined, 'json', '{"a":1}', { a: 1 }],
   [undefined, 'json', '[1]', [1]],
 ])('%s is read as %s', (contentType, format, body, value) => {
@@ -38,15 +43,28 @@ test.each([
   ['multipart/form-data', 'multipart', '--b--', 'malformed'],
   ['application/xml', 'xml', '<?xml version="1.0" encoding="UTF-16"?><a/>', 'unsupported_charset'],
 ])('%s is left unparsed as %s: %s', (contentType, format, body, code) => {
-  expect(parseBody(Buffer.from(body), contentType)).toMatchObject({ kind: 'unparsed', format, code, reason: expect.any(String) })
+  expect(parseBody(Buffer.from(body), contentType)).toMatchObject({
+    kind: 'unparsed',
+    format,
+    code,
+    reason: expect.any(String),
+  })
 })
 
-test.each(['application/json', 'application/x-www-form-urlencoded', 'application/xml', 'text/plain'])('%s that is not UTF-8 is left unparsed', (contentType) => {
-  expect(parseBody(Buffer.from([0x7b, 0xe9, 0x7d]), contentType)).toMatchObject({ kind: 'unparsed', code: 'not_in_charset' })
-})
+test.each(['application/json', 'application/x-www-form-urlencoded', 'application/xml', 'text/plain'])(
+  '%s that is not UTF-8 is left unparsed',
+  (contentType) => {
+    expect(parseBody(Buffer.from([0x7b, 0xe9, 0x7d]), contentType)).toMatchObject({
+      kind: 'unparsed',
+      code: 'not_in_charset',
+    })
+  },
+)
 
 test('ISO-8859-1 is read where Content-Type or the XML declaration says so, Content-Type first', () => {
-  expect(parseBody(Buffer.from('{"a":"\u00e9"}', 'latin1'), 'application/json; charset=iso-8859-1')).toMatchObject({ value: { a: 'é' } })
+  expect(parseBody(Buffer.from('{"a":"\u00e9"}', 'latin1'), 'application/json; charset=iso-8859-1')).toMatchObject({
+    value: { a: 'é' },
+  })
   const xml = Buffer.from('<?xml version="1.0" encoding="ISO-8859-1"?><a>\u00e9</a>', 'latin1')
   expect(parseBody(xml, 'text/xml')).toMatchObject({ value: { a: 'é' } })
   expect(parseBody(xml, 'text/xml; charset=utf-8')).toMatchObject({ code: 'not_in_charset' })
@@ -83,13 +101,31 @@ test.each([
 })
 
 test('a body over the limit is not looked at', () => {
-  expect(parseBody(Buffer.alloc(bodyBytesMax + 1, 0x20), 'text/plain')).toMatchObject({ kind: 'unparsed', format: 'text', code: 'too_large' })
+  expect(parseBody(Buffer.alloc(bodyBytesMax + 1, 0x20), 'text/plain')).toMatchObject({
+    kind: 'unparsed',
+    format: 'text',
+    code: 'too_large',
+  })
 })
 
 test('any bytes under any content type and encoding are parsed or left unparsed, never thrown over', () => {
-  const types = fc.constantFrom(undefined, '', ';', 'application/json', 'application/x-www-form-urlencoded; charset=latin1', 'text/xml', 'text/plain', 'multipart/form-data; boundary=b', 'multipart/form-data; boundary="')
+  const types = fc.constantFrom(
+    undefined,
+    '',
+    ';',
+    'application/json',
+    'application/x-www-form-urlencoded; charset=latin1',
+    'text/xml',
+    'text/plain',
+    'multipart/form-data; boundary=b',
+    'multipart/form-data; boundary="',
+  )
   const encodings = fc.constantFrom(undefined, '', ',', 'gzip', 'br', 'deflate', 'br,deflate')
-  const bodies = fc.oneof(fc.uint8Array({ maxLength: 300 }), fc.string({ unit: 'binary' }).map((text) => Buffer.from(text)), fc.uint8Array().map((bytes) => gzipSync(bytes)))
+  const bodies = fc.oneof(
+    fc.uint8Array({ maxLength: 300 }),
+    fc.string({ unit: 'binary' }).map((text) => Buffer.from(text)),
+    fc.uint8Array().map((bytes) => gzipSync(bytes)),
+  )
   fc.assert(
     fc.property(bodies, fc.oneof(types, fc.string()), fc.oneof(encodings, fc.string()), (body, type, encoding) => {
       const outcome = parseBody(Buffer.from(body), type, encoding)

@@ -28,7 +28,8 @@ export type ParsedBody =
 export function parseBody(body: Buffer, contentType: string | undefined, contentEncoding?: string): ParsedBody {
   const type = contentType === undefined ? undefined : parseHeaderValue(contentType)
   const declared = type ? formatOf(type.value) : undefined
-  if (type && !declared) return { format: 'binary', ...unparsed('unsupported_media_type', 'filters do not read this content type') }
+  if (type && !declared)
+    return { format: 'binary', ...unparsed('unsupported_media_type', 'filters do not read this content type') }
 
   if (body.length > bodyBytesMax) {
     return { format: declared ?? 'binary', ...unparsed('too_large', `the body is larger than ${bodyBytesMax} bytes`) }
@@ -37,7 +38,11 @@ export function parseBody(body: Buffer, contentType: string | undefined, content
   if (content.kind === 'unparsed') return { format: declared ?? 'binary', ...content }
 
   const format = declared ?? sniff(content.value)
-  if (!format) return { format: 'binary', ...unparsed('unsupported_media_type', 'no content type, and the body does not begin like JSON') }
+  if (!format)
+    return {
+      format: 'binary',
+      ...unparsed('unsupported_media_type', 'no content type, and the body does not begin like JSON'),
+    }
   return { format, ...read(format, content.value, type?.parameters) }
 }
 

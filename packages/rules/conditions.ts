@@ -49,7 +49,10 @@ export interface ReadFilter {
 
 export function readFilter(filter: unknown): ReadFilter {
   const reader = new FilterReader()
-  const condition = isPlain(filter) && Object.keys(filter).length === 0 ? group('$and', [], []) : reader.document(filter, [], eventPath, 0)
+  const condition =
+    isPlain(filter) && Object.keys(filter).length === 0
+      ? group('$and', [], [])
+      : reader.document(filter, [], eventPath, 0)
   return { condition, errors: reader.errors, warnings: reader.warnings }
 }
 
@@ -63,16 +66,22 @@ class FilterReader {
   /** `{ field: …, $or: […] }`: a whole filter, a part of one, or the query form of `$elemMatch`. */
   document(value: unknown, at: Place, base: Path, depth: number): Condition {
     if (!isPlain(value)) return this.#fault(at, 'not a filter', 'an object with fields or logical operators')
-    if (depth > filterDepthMax) return this.#fault(at, `nested deeper than ${filterDepthMax} levels`, 'a flatter filter')
+    if (depth > filterDepthMax)
+      return this.#fault(at, `nested deeper than ${filterDepthMax} levels`, 'a flatter filter')
     const keys = Object.keys(value)
     if (keys.length === 0) return this.#fault(at, 'an empty condition', 'at least one field or operator')
-    return this.#every(keys, at, (key, place) => (key.startsWith('$') ? this.#group(key, value[key], place, base, depth) : this.#path(base, key, value[key], place, depth)))
+    return this.#every(keys, at, (key, place) =>
+      key.startsWith('$')
+        ? this.#group(key, value[key], place, base, depth)
+        : this.#path(base, key, value[key], place, depth),
+    )
   }
 
   #group(operator: string, operand: unknown, at: Place, base: Path, depth: number): Condition {
     if (operator === '$not') return group('$not', at, [this.document(operand, at, base, depth + 1)])
     if (operator !== '$and' && operator !== '$or' && operator !== '$nor') {
-      if (fieldOperators.includes(operator)) return this.#fault(at, `"${operator}" needs a field above it`, `{ "body.amount": { "${operator}": … } }`)
+      if (fieldOperators.includes(operator))
+        return this.#fault(at, `"${operator}" needs a field above it`, `{ "body.amount": { "${operator}": … } }`)
       return this.#unknown(operator, at, groupOperators)
     }
     if (!Array.isArray(operand)) return this.#fault(at, 'the operand is not a list', 'a list of conditions')
@@ -87,12 +96,15 @@ class FilterReader {
 
   #path(base: Path, key: string, value: unknown, at: Place, depth: number): Condition {
     const result = extendPath(base, key)
-    return result.kind === 'path' ? this.#field(result.path, value, at, depth + 1) : this.#fault(at, result.message, result.expected)
+    return result.kind === 'path'
+      ? this.#field(result.path, value, at, depth + 1)
+      : this.#fault(at, result.message, result.expected)
   }
 
   /** What stands below a field: a value to equal, operators, or further fields. */
   #field(path: Path, value: unknown, at: Place, depth: number): Condition {
-    if (depth > filterDepthMax) return this.#fault(at, `nested deeper than ${filterDepthMax} levels`, 'a flatter filter')
+    if (depth > filterDepthMax)
+      return this.#fault(at, `nested deeper than ${filterDepthMax} levels`, 'a flatter filter')
     const isWhole = path.values === 'texts' && canExtend(path)
     if (!isPlain(value)) {
       if (isWhole) return this.#fault(at, `"${path.text}" holds named values`, `{ "${path.text}": { "name": … } }`)
@@ -100,9 +112,16 @@ class FilterReader {
     }
     const keys = Object.keys(value)
     const operators = keys.filter((key) => key.startsWith('$'))
-    if (keys.length === 0) return this.#fault(at, 'an empty condition', 'a value, operators or fields; {"$eq": {}} for an empty object')
-    if (operators.length === 0) return this.#every(keys, at, (key, place) => this.#path(path, key, value[key], place, depth))
-    if (operators.length < keys.length) return this.#fault(at, 'operators and fields are mixed', 'only operators or only fields; a field that begins with $ is written \\$')
+    if (keys.length === 0)
+      return this.#fault(at, 'an empty condition', 'a value, operators or fields; {"$eq": {}} for an empty object')
+    if (operators.length === 0)
+      return this.#every(keys, at, (key, place) => this.#path(path, key, value[key], place, depth))
+    if (operators.length < keys.length)
+      return this.#fault(
+        at,
+        'operators and fields are mixed',
+        'only operators or only fields; a field that begins with $ is written \\$',
+      )
     if (isWhole) return this.#fault(at, `"${path.text}" holds named values`, `{ "${path.text}": { "name": { … } } }`)
     return this.#operators({ path, looksIntoLists: true }, value, at, depth)
   }
@@ -118,7 +137,8 @@ class FilterReader {
         case '$regex':
           return this.#regex(field, operand, value.$options, place)
         case '$options':
-          if (!Object.hasOwn(value, '$regex')) return this.#fault(place, '"$options" stands alone', '"$regex" beside it')
+          if (!Object.hasOwn(value, '$regex'))
+            return this.#fault(place, '"$options" stands alone', '"$regex" beside it')
           return this.#placeholder(place)
         default:
           return this.#test(field, operator, operand, place)
@@ -129,7 +149,12 @@ class FilterReader {
   #test(field: Field, operator: string, operand: unknown, at: Place): Condition {
     const read = Object.hasOwn(valueOperators, operator) ? valueOperators[operator] : undefined
     if (read) return this.#condition(field, operator, operand, read(operand, field.path.values), at)
-    if (groupOperators.includes(operator)) return this.#fault(at, `"${operator}" stands above fields, not below one`, `{ "${operator}": [ { "${field.path.text}": … }, … ] }`)
+    if (groupOperators.includes(operator))
+      return this.#fault(
+        at,
+        `"${operator}" stands above fields, not below one`,
+        `{ "${operator}": [ { "${field.path.text}": … }, … ] }`,
+      )
     return this.#unknown(operator, at, fieldOperators)
   }
 
@@ -137,39 +162,59 @@ class FilterReader {
     if (reading.kind === 'fault') return this.#fault([...at, ...(reading.at ?? [])], reading.message, reading.expected)
     this.#steps += reading.steps ?? 0
     if (reading.nodes !== undefined && !this.#count(at, reading.nodes)) return this.#placeholder(at)
-    if (this.#steps > filterStepsMax) return this.#fault(at, `the patterns of the filter have more than ${filterStepsMax} steps together`, 'fewer or smaller patterns')
+    if (this.#steps > filterStepsMax)
+      return this.#fault(
+        at,
+        `the patterns of the filter have more than ${filterStepsMax} steps together`,
+        'fewer or smaller patterns',
+      )
     if (reading.warning) report(this.warnings, at, reading.warning)
     return { kind: 'field', field, operator, operand, matches: compileTest(field, reading.test) }
   }
 
   #regex(field: Field, source: unknown, options: unknown, at: Place): Condition {
-    if (typeof source !== 'string' || source === '') return this.#fault(at, 'the operand is not a pattern', 'a string in RE2 syntax')
-    if (options !== undefined && typeof options !== 'string') return this.#fault([...at.slice(0, -1), '$options'], 'the operand is not a string', 'any of i, m and s')
+    if (typeof source !== 'string' || source === '')
+      return this.#fault(at, 'the operand is not a pattern', 'a string in RE2 syntax')
+    if (options !== undefined && typeof options !== 'string')
+      return this.#fault([...at.slice(0, -1), '$options'], 'the operand is not a string', 'any of i, m and s')
     const pattern = compileRegex(source, options ?? '')
     const reading: Reading =
-      pattern.kind === 'pattern' ? { kind: 'test', test: ofText(pattern.test), steps: pattern.steps } : { kind: 'fault', message: pattern.message, expected: pattern.expected }
+      pattern.kind === 'pattern'
+        ? { kind: 'test', test: ofText(pattern.test), steps: pattern.steps }
+        : { kind: 'fault', message: pattern.message, expected: pattern.expected }
     return this.#condition(field, '$regex', options === undefined ? source : `(?${options})${source}`, reading, at)
   }
 
   /** The exact complement of the operators below it, so an absent field matches where they would not. */
   #not(field: Field, operand: unknown, at: Place, depth: number): Condition {
-    if (depth > filterDepthMax) return this.#fault(at, `nested deeper than ${filterDepthMax} levels`, 'a flatter filter')
-    if (!isOperators(operand)) return this.#fault(at, 'the operand has no operators', '{ "$not": { "$regex": … } }; "$ne" for a value')
+    if (depth > filterDepthMax)
+      return this.#fault(at, `nested deeper than ${filterDepthMax} levels`, 'a flatter filter')
+    if (!isOperators(operand))
+      return this.#fault(at, 'the operand has no operators', '{ "$not": { "$regex": … } }; "$ne" for a value')
     const inner = this.#operators(field, operand, at, depth)
     return { kind: 'field', field, operator: '$not', operand, matches: (scope) => !inner.matches(scope) }
   }
 
   /** Conditions that one element of a list must meet together: operators on the element, or fields of it. */
   #elemMatch(field: Field, operand: unknown, at: Place, depth: number): Condition {
-    if (field.path.values === 'text') return this.#fault(at, 'the field is a string, never a list', 'an operator for strings')
-    if (depth > filterDepthMax) return this.#fault(at, `nested deeper than ${filterDepthMax} levels`, 'a flatter filter')
+    if (field.path.values === 'text')
+      return this.#fault(at, 'the field is a string, never a list', 'an operator for strings')
+    if (depth > filterDepthMax)
+      return this.#fault(at, `nested deeper than ${filterDepthMax} levels`, 'a flatter filter')
     const onElement = isOperators(operand) && !Object.keys(operand).some((key) => isGroup(key, operand[key]))
-    if (field.path.values !== 'any' && !onElement) return this.#fault(at, 'the values are strings, without fields', '{ "$elemMatch": { "$regex": … } }')
+    if (field.path.values !== 'any' && !onElement)
+      return this.#fault(at, 'the values are strings, without fields', '{ "$elemMatch": { "$regex": … } }')
     const inner = onElement
-      ? this.#operators({ path: { ...elementPath, values: field.path.values }, looksIntoLists: false }, operand, at, depth)
+      ? this.#operators(
+          { path: { ...elementPath, values: field.path.values }, looksIntoLists: false },
+          operand,
+          at,
+          depth,
+        )
       : this.document(operand, at, elementPath, depth)
     const holds = onElement ? inner.matches : (element: unknown) => isObject(element) && inner.matches(element)
-    const matches: Matches = (scope) => someValue(scope, field.path, (value) => Array.isArray(value) && value.some((element) => holds(element)))
+    const matches: Matches = (scope) =>
+      someValue(scope, field.path, (value) => Array.isArray(value) && value.some((element) => holds(element)))
     return { kind: 'field', field, operator: '$elemMatch', operand, matches }
   }
 
@@ -188,7 +233,12 @@ class FilterReader {
     const before = this.#nodes
     this.#nodes += nodes
     if (this.#nodes <= filterNodesMax) return true
-    if (before <= filterNodesMax) this.#fault(at, `more than ${filterNodesMax} fields, operators and alternatives`, 'a smaller filter; $in for a list of values')
+    if (before <= filterNodesMax)
+      this.#fault(
+        at,
+        `more than ${filterNodesMax} fields, operators and alternatives`,
+        'a smaller filter; $in for a list of values',
+      )
     return false
   }
 

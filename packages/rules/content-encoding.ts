@@ -16,7 +16,8 @@ export function decodeContent(body: Buffer, contentEncoding: string, bytesMax: n
     .split(',', contentCodingsMax + 2)
     .map((coding) => coding.trim())
     .filter((coding) => coding !== '' && coding !== 'identity')
-  if (codings.length > contentCodingsMax) return unparsed('unsupported_encoding', `more than ${contentCodingsMax} content encodings`)
+  if (codings.length > contentCodingsMax)
+    return unparsed('unsupported_encoding', `more than ${contentCodingsMax} content encodings`)
   let bytes = body
   for (const coding of codings.toReversed()) {
     const decode = decoderOf(coding, bytes)
@@ -25,7 +26,8 @@ export function decodeContent(body: Buffer, contentEncoding: string, bytesMax: n
       bytes = decode(bytes, { maxOutputLength: bytesMax })
     } catch (error) {
       const code = error instanceof Error && 'code' in error ? error.code : undefined
-      if (code === 'ERR_BUFFER_TOO_LARGE') return unparsed('too_large', `the decoded body is larger than ${bytesMax} bytes`)
+      if (code === 'ERR_BUFFER_TOO_LARGE')
+        return unparsed('too_large', `the decoded body is larger than ${bytesMax} bytes`)
       return unparsed('broken_encoding', `the body is not valid ${coding}`)
     }
   }

@@ -34,7 +34,9 @@ function explain(condition: Condition, subject: Subject, left: { reasons: number
   switch (operator) {
     case '$and': {
       const failing = conditions.find((one) => !one.matches(subject))
-      return failing ? explain(failing, subject, left) : { path: place, operator, expected: undefined, actual: undefined }
+      return failing
+        ? explain(failing, subject, left)
+        : { path: place, operator, expected: undefined, actual: undefined }
     }
     case '$or': {
       const alternatives: Reason[] = []
@@ -64,7 +66,13 @@ function explainField({ field, operator, operand }: Extract<Condition, { kind: '
   const actual = values.length < 2 ? excerpt(values[0]) : values.slice(0, valuesMax).map((value) => excerpt(value, 1))
   if (values.length > valuesMax && Array.isArray(actual)) actual.push('… and more')
   const hint = hintFor(field.path.text, operand, values, subject)
-  return { path: field.path.text, operator, expected: excerpt(operand), actual, ...(hint === undefined ? {} : { hint }) }
+  return {
+    path: field.path.text,
+    operator,
+    expected: excerpt(operand),
+    actual,
+    ...(hint === undefined ? {} : { hint }),
+  }
 }
 
 function hintFor(path: string, operand: unknown, values: readonly unknown[], subject: Subject): string | undefined {
@@ -73,7 +81,9 @@ function hintFor(path: string, operand: unknown, values: readonly unknown[], sub
     return parsed?.kind === 'unparsed' ? `the body is not parsed: ${parsed.reason}` : `the event has no ${path}`
   }
   const [value] = values
-  if (typeof operand === 'number' && looksNumeric(value)) return 'the value is a string, as all values of forms and XML are; types never coerce'
-  if (looksNumeric(operand) && (typeof value === 'number' || typeof value === 'bigint')) return 'the value is a number, not a string; types never coerce'
+  if (typeof operand === 'number' && looksNumeric(value))
+    return 'the value is a string, as all values of forms and XML are; types never coerce'
+  if (looksNumeric(operand) && (typeof value === 'number' || typeof value === 'bigint'))
+    return 'the value is a number, not a string; types never coerce'
   return undefined
 }

@@ -9,7 +9,14 @@ const mebibyte = 1_048_576
 function costMs(body: string, filter: unknown): number {
   const compiled = compileFilter(filter)
   if (compiled.kind === 'invalid') throw new Error(compiled.errors[0]?.message)
-  const subject = buildSubject({ body: Buffer.from(body), headers: [['Content-Type', 'application/json']], query: '', path: '/', type: undefined, source: 's' })
+  const subject = buildSubject({
+    body: Buffer.from(body),
+    headers: [['Content-Type', 'application/json']],
+    query: '',
+    path: '/',
+    type: undefined,
+    source: 's',
+  })
   expect(subject.parsedBody.kind).toBe('parsed')
   const begin = performance.now()
   expect(compiled.filter.matches(subject)).toBe(false)

@@ -117,7 +117,12 @@ test.each<[filter: unknown, path: string, message: string]>([
 ])('mistake %#', (filter, path, message) => {
   const [first, ...more] = errors(filter)
   expect(more).toEqual([])
-  expect(first).toEqual({ path, at: expect.any(Array), message: expect.stringContaining(message), expected: expect.stringMatching(/./) })
+  expect(first).toEqual({
+    path,
+    at: expect.any(Array),
+    message: expect.stringContaining(message),
+    expected: expect.stringMatching(/./),
+  })
   expect(['filter', ...(first?.at ?? [])].join('.')).toBe(path)
 })
 
@@ -142,26 +147,66 @@ test('depth, size, lists and patterns are bounded', () => {
   expect(errors(cyclic)[0]?.message).toContain('nested deeper')
   expect(errors({ 'body.a': cyclicList })[0]?.message).toContain('nested deeper')
   expect(errors({ 'body.a': laughs })[0]?.message).toContain('more than')
-  expect(errors({ $or: Array.from({ length: 1_000_000 }, () => ({ type: 'x' })) })[0]?.message).toContain(`more than ${filterNodesMax}`)
+  expect(errors({ $or: Array.from({ length: 1_000_000 }, () => ({ type: 'x' })) })[0]?.message).toContain(
+    `more than ${filterNodesMax}`,
+  )
   expect(errors({ 'body.a': { $in: Array.from({ length: operandListMax }, (_, i) => i) } })).toEqual([])
-  expect(errors({ 'body.a': { $in: Array.from({ length: operandListMax + 1 }, (_, i) => i) } })[0]?.message).toContain('more than')
+  expect(errors({ 'body.a': { $in: Array.from({ length: operandListMax + 1 }, (_, i) => i) } })[0]?.message).toContain(
+    'more than',
+  )
   const structures = { 'body.a': { $in: Array.from({ length: 300 }, () => ({})) } }
   const all = { 'body.a': { $all: Array.from({ length: 300 }, (_, i) => i) } }
   expect(errors(structures)).toEqual([])
-  expect(errors({ $or: [structures, all] })).toMatchObject([{ path: 'filter.$or.1.body.a.$all', message: expect.stringContaining(`more than ${filterNodesMax}`) }])
+  expect(errors({ $or: [structures, all] })).toMatchObject([
+    { path: 'filter.$or.1.body.a.$all', message: expect.stringContaining(`more than ${filterNodesMax}`) },
+  ])
   expect(errors({ 'body.a': { $regex: 'x'.repeat(patternLengthMax + 1) } })[0]?.message).toContain('longer than')
   expect(errors({ 'body.a': { $regex: 'x{300}' } })[0]?.message).toContain('too large')
-  expect(errors({ $and: Array.from({ length: 3 }, () => ({ type: { $regex: 'x{200}' } })) })[0]?.message).toContain('together')
+  expect(errors({ $and: Array.from({ length: 3 }, () => ({ type: { $regex: 'x{200}' } })) })[0]?.message).toContain(
+    'together',
+  )
 })
 
 test('an order of strings that look like numbers is a warning, not an error', () => {
   const compiled = compileFilter({ query: { page: { $gt: '9' } }, 'body.at': { $gt: '2026-01-01' } })
-  expect(compiled).toMatchObject({ kind: 'compiled', warnings: [{ path: 'filter.query.page.$gt', at: ['query', 'page', '$gt'] }] })
+  expect(compiled).toMatchObject({
+    kind: 'compiled',
+    warnings: [{ path: 'filter.query.page.$gt', at: ['query', 'page', '$gt'] }],
+  })
 })
 
 test('any value at all is compiled or refused, never thrown over', () => {
-  const operators = fc.constantFrom('$eq', '$gt', '$in', '$regex', '$options', '$not', '$elemMatch', '$and', '$or', '$cidr', '$wildcard', '$size', '$all', '$exists', 'body', 'body.a', 'headers', 'query.x', 'type', '__proto__', '')
-  const filter = fc.oneof(fc.anything(), fc.object({ key: operators, maxDepth: 5, values: [fc.anything(), fc.string({ unit: 'binary' }), fc.constantFrom('(', '10.0.0.0/8', '*')] }))
+  const operators = fc.constantFrom(
+    '$eq',
+    '$gt',
+    '$in',
+    '$regex',
+    '$options',
+    '$not',
+    '$elemMatch',
+    '$and',
+    '$or',
+    '$cidr',
+    '$wildcard',
+    '$size',
+    '$all',
+    '$exists',
+    'body',
+    'body.a',
+    'headers',
+    'query.x',
+    'type',
+    '__proto__',
+    '',
+  )
+  const filter = fc.oneof(
+    fc.anything(),
+    fc.object({
+      key: operators,
+      maxDepth: 5,
+      values: [fc.anything(), fc.string({ unit: 'binary' }), fc.constantFrom('(', '10.0.0.0/8', '*')],
+    }),
+  )
   fc.assert(
     fc.property(filter, (value) => {
       expect(['compiled', 'invalid']).toContain(compileFilter(value).kind)

@@ -5,11 +5,15 @@ import { buildSubject, type Subject } from './subject.ts'
 
 function compile(filter: unknown): Filter {
   const compiled = compileFilter(filter)
-  if (compiled.kind === 'invalid') throw new Error(compiled.errors.map((error) => `${error.path}: ${error.message}`).join('\n'))
+  if (compiled.kind === 'invalid')
+    throw new Error(compiled.errors.map((error) => `${error.path}: ${error.message}`).join('\n'))
   return compiled.filter
 }
 
-function event(body: unknown, more: Partial<{ headers: [string, string][]; query: string; type: string; path: string; contentType: string }> = {}): Subject {
+function event(
+  body: unknown,
+  more: Partial<{ headers: [string, string][]; query: string; type: string; path: string; contentType: string }> = {},
+): Subject {
   return buildSubject({
     body: Buffer.from(typeof body === 'string' ? body : JSON.stringify(body)),
     headers: [['Content-Type', more.contentType ?? 'application/json'], ...(more.headers ?? [])],
@@ -36,8 +40,21 @@ const table: [string, unknown, unknown[], unknown[]][] = [
   ['$eq', '', [''], [null, absent, []]],
   ['$eq', null, [null, [null]], [absent, 0, '', false, 'null']],
   ['$eq', false, [false], [0, null, 'false', absent]],
-  ['$eq', [1, 2], [[1, 2], [[1, 2], 3]], [[2, 1], [1, 2, 3], 1, absent]],
-  ['$eq', { a: 1, b: { c: 2 } }, [{ a: 1, b: { c: 2 } }, { b: { c: 2 }, a: 1 }, [{ a: 1, b: { c: 2 } }]], [{ a: 1 }, { a: 1, b: { c: 2 }, d: 3 }, { a: 1, b: { c: '2' } }, absent]],
+  [
+    '$eq',
+    [1, 2],
+    [
+      [1, 2],
+      [[1, 2], 3],
+    ],
+    [[2, 1], [1, 2, 3], 1, absent],
+  ],
+  [
+    '$eq',
+    { a: 1, b: { c: 2 } },
+    [{ a: 1, b: { c: 2 } }, { b: { c: 2 }, a: 1 }, [{ a: 1, b: { c: 2 } }]],
+    [{ a: 1 }, { a: 1, b: { c: 2 }, d: 3 }, { a: 1, b: { c: '2' } }, absent],
+  ],
   ['$eq', {}, [{}], [[], { a: 1 }, null, absent]],
   ['$ne', 5, [6, '5', null, [6], {}], [5, [6, 5], absent]],
   ['$ne', null, [0, '', 'x', []], [null, [null], absent]],
@@ -47,7 +64,12 @@ const table: [string, unknown, unknown[], unknown[]][] = [
   ['$lte', 80, [80, 79], [81, '80', absent]],
   ['$gt', '2026-01-31', ['2026-02-01', '3'], ['2026-01-31', '2026-01-30', 3, absent]],
   ['$lt', 'b', ['a', 'aa', '', 'B'], ['b', 'c', 1, absent]],
-  ['$in', ['a', 1, null, [2], { x: 1 }], ['a', 1, null, ['q', 'a'], [[2]], [2], { x: 1 }], ['1', 'b', 2, { x: 2 }, [], absent]],
+  [
+    '$in',
+    ['a', 1, null, [2], { x: 1 }],
+    ['a', 1, null, ['q', 'a'], [[2]], [2], { x: 1 }],
+    ['1', 'b', 2, { x: 2 }, [], absent],
+  ],
   ['$nin', ['a', 1], ['b', '1', null, []], ['a', 1, ['b', 'a'], absent]],
   ['$exists', true, [0, null, '', [], {}], [absent]],
   ['$exists', false, [absent], [0, null, '', [], {}]],
@@ -55,14 +77,48 @@ const table: [string, unknown, unknown[], unknown[]][] = [
   ['$startsWith', 'ord', ['order', 'ord', ['x', 'order']], ['Order', 'or', 'xord', 5, absent]],
   ['$endsWith', '.paid', ['order.paid', '.paid'], ['order.paid ', 'paid', 5, absent]],
   ['$ieq', 'Straße', ['straße', 'STRAßE', ['x', 'straße']], ['strasse', 'straße ', 5, absent]],
-  ['$wildcard', 'order.*.paid', ['order.x.paid', 'order..paid', 'order.a.b\nc.paid'], ['order.paid', 'xorder.x.paid', 'order.x.paid!', 'Order.x.paid', 5, absent]],
+  [
+    '$wildcard',
+    'order.*.paid',
+    ['order.x.paid', 'order..paid', 'order.a.b\nc.paid'],
+    ['order.paid', 'xorder.x.paid', 'order.x.paid!', 'Order.x.paid', 5, absent],
+  ],
   ['$wildcard', '?\\*.(a)', ['x*.(a)', '😀*.(a)'], ['*.(a)', 'xx*.(a)', 'xy.(a)', 'x*.a', absent]],
-  ['$all', ['a', 'b'], [['b', 'a'], ['a', 'b', 'c']], [['a'], 'a', [], absent]],
+  [
+    '$all',
+    ['a', 'b'],
+    [
+      ['b', 'a'],
+      ['a', 'b', 'c'],
+    ],
+    [['a'], 'a', [], absent],
+  ],
   ['$all', ['a'], ['a', ['a']], ['b', absent]],
-  ['$size', 2, [[1, 2], [[], []]], [[1], [1, 2, 3], 'ab', { length: 2 }, [[1, 2]], absent]],
+  [
+    '$size',
+    2,
+    [
+      [1, 2],
+      [[], []],
+    ],
+    [[1], [1, 2, 3], 'ab', { length: 2 }, [[1, 2]], absent],
+  ],
   ['$size', 0, [[]], [[1], '', {}, absent]],
   ['$elemMatch', { $gt: 5, $lt: 10 }, [[1, 7], [7]], [[1, 12], 7, [], [[7]], ['7'], absent]],
-  ['$elemMatch', { sku: 'a', 'qty.n': { $gte: 2 } }, [[{ sku: 'a', qty: { n: 2 } }]], [[{ sku: 'a', qty: { n: 1 } }, { sku: 'b', qty: { n: 2 } }], { sku: 'a', qty: { n: 2 } }, [[{ sku: 'a', qty: { n: 2 } }]], absent]],
+  [
+    '$elemMatch',
+    { sku: 'a', 'qty.n': { $gte: 2 } },
+    [[{ sku: 'a', qty: { n: 2 } }]],
+    [
+      [
+        { sku: 'a', qty: { n: 1 } },
+        { sku: 'b', qty: { n: 2 } },
+      ],
+      { sku: 'a', qty: { n: 2 } },
+      [[{ sku: 'a', qty: { n: 2 } }]],
+      absent,
+    ],
+  ],
   ['$elemMatch', { $or: [{ a: 1 }, { b: 1 }] }, [[{ b: 1 }]], [[{ c: 1 }], [1], absent]],
   ['$elemMatch', { $not: { $gt: 5 } }, [[1, 9], ['x'], [null]], [[9], [], absent]],
   ['$elemMatch', { $not: { a: 1 } }, [[{ a: 2 }], [{}]], [[{ a: 1 }], [5], absent]],
@@ -70,17 +126,33 @@ const table: [string, unknown, unknown[], unknown[]][] = [
   ['$not', { $gt: 5 }, [5, '9', null, absent, []], [6, [1, 6]]],
   ['$not', { $in: ['a'] }, ['b', absent], ['a']],
   ['$not', { $exists: true }, [absent], [null, 1]],
-  ['$cidr', '10.0.0.0/8', ['10.1.2.3', '::ffff:10.1.2.3', '::FFFF:0a01:0203', ['x', '10.0.0.1']], ['11.0.0.1', '10.1', '012.1.2.3', '10.1.2.3/32', 'x', 167837955, '::a01:203', absent]],
-  ['$cidr', ['2001:db8::/32', '192.0.2.7/32'], ['2001:db8::1', '2001:0DB8:ffff::', '192.0.2.7'], ['2001:db9::1', '192.0.2.8', absent]],
+  [
+    '$cidr',
+    '10.0.0.0/8',
+    ['10.1.2.3', '::ffff:10.1.2.3', '::FFFF:0a01:0203', ['x', '10.0.0.1']],
+    ['11.0.0.1', '10.1', '012.1.2.3', '10.1.2.3/32', 'x', 167837955, '::a01:203', absent],
+  ],
+  [
+    '$cidr',
+    ['2001:db8::/32', '192.0.2.7/32'],
+    ['2001:db8::1', '2001:0DB8:ffff::', '192.0.2.7'],
+    ['2001:db9::1', '192.0.2.8', absent],
+  ],
   ['$cidr', '::ffff:10.0.0.0/104', ['10.9.9.9'], ['11.0.0.0', absent]],
   ['$cidr', '0.0.0.0/0', ['1.2.3.4'], ['::1', absent]],
 ]
 
 test.each(table)('%s %j', (operator, operand, matching, others) => {
-  for (const [wanted, values] of [[true, matching], [false, others]] as const) {
+  for (const [wanted, values] of [
+    [true, matching],
+    [false, others],
+  ] as const) {
     for (const value of values) {
       const subject = event(value === absent ? {} : { v: value })
-      expect({ value, matched: matches({ body: { v: { [operator]: operand } } }, subject) }).toEqual({ value, matched: wanted })
+      expect({ value, matched: matches({ body: { v: { [operator]: operand } } }, subject) }).toEqual({
+        value,
+        matched: wanted,
+      })
     }
   }
 })
@@ -103,7 +175,9 @@ test('a plain object is a nested path, a value equals, and several fields are al
   expect(matches(filter, event({ data: { type: 'paid', amount: 7, more: 1 } }, { type: 't' }))).toBe(true)
   expect(matches(filter, event({ data: { type: 'paid', amount: 9 } }, { type: 't' }))).toBe(false)
   expect(matches(filter, event({ data: { type: 'paid', amount: 7 } }))).toBe(false)
-  expect(matches({ 'body.data.amount': 7, 'body.data': { type: 'paid' } }, event({ data: { type: 'paid', amount: 7 } }))).toBe(true)
+  expect(
+    matches({ 'body.data.amount': 7, 'body.data': { type: 'paid' } }, event({ data: { type: 'paid', amount: 7 } })),
+  ).toBe(true)
 })
 
 test('dots may stand in any key, and a backslash keeps one in a name', () => {
@@ -114,7 +188,14 @@ test('dots may stand in any key, and a backslash keeps one in a name', () => {
 })
 
 test('a path goes through lists: any element will do, a number picks one, fields may meet in different elements', () => {
-  const body = { items: [{ sku: 'a', qty: 1 }, { sku: 'b', qty: 9 }], grid: [[{ x: 1 }]], '0': 'zero' }
+  const body = {
+    items: [
+      { sku: 'a', qty: 1 },
+      { sku: 'b', qty: 9 },
+    ],
+    grid: [[{ x: 1 }]],
+    '0': 'zero',
+  }
   expect(matches({ 'body.items.sku': 'b' }, event(body))).toBe(true)
   expect(matches({ 'body.items.1.sku': 'b' }, event(body))).toBe(true)
   expect(matches({ 'body.items.0.sku': 'b' }, event(body))).toBe(false)
@@ -164,7 +245,18 @@ test('$and, $or, $nor and $not join whole conditions', () => {
 })
 
 test('headers have no letter case and may be lists; query names are taken whole', () => {
-  const subject = event({}, { headers: [['X-Topic', 'orders/paid'], ['X-Tag', 'a'], ['x-tag', 'b'], ['X.Dot', 'd']], query: 'hub.mode=subscribe&n=1&n=2' })
+  const subject = event(
+    {},
+    {
+      headers: [
+        ['X-Topic', 'orders/paid'],
+        ['X-Tag', 'a'],
+        ['x-tag', 'b'],
+        ['X.Dot', 'd'],
+      ],
+      query: 'hub.mode=subscribe&n=1&n=2',
+    },
+  )
   expect(matches({ headers: { 'x-TOPIC': 'orders/paid' } }, subject)).toBe(true)
   expect(matches({ 'headers.X-Tag': 'b' }, subject)).toBe(true)
   expect(matches({ 'headers.X-Tag': { $size: 2 } }, subject)).toBe(true)
@@ -213,13 +305,43 @@ function reason(filter: unknown, subject: Subject): unknown {
 
 test('an explanation names the first condition that failed, and the value it failed on', () => {
   const subject = event({ amount: 3, tags: ['a', 'b'], items: [{ n: 1 }, { n: 2 }] }, { type: 't' })
-  expect(reason({ type: 't', body: { amount: { $gt: 1, $lt: 2 } } }, subject)).toEqual({ path: 'body.amount', operator: '$lt', expected: 2, actual: 3 })
+  expect(reason({ type: 't', body: { amount: { $gt: 1, $lt: 2 } } }, subject)).toEqual({
+    path: 'body.amount',
+    operator: '$lt',
+    expected: 2,
+    actual: 3,
+  })
   expect(reason({ type: 'u' }, subject)).toEqual({ path: 'type', operator: '$eq', expected: 'u', actual: 't' })
-  expect(reason({ 'body.items.n': 7 }, subject)).toEqual({ path: 'body.items.n', operator: '$eq', expected: 7, actual: [1, 2] })
-  expect(reason({ 'body.tags': { $not: { $in: ['a'] } } }, subject)).toEqual({ path: 'body.tags', operator: '$not', expected: { $in: ['a'] }, actual: ['a', 'b'] })
-  expect(reason({ 'body.none': { $exists: true } }, subject)).toEqual({ path: 'body.none', operator: '$exists', expected: true, actual: undefined, hint: 'the event has no body.none' })
-  expect(reason({ $nor: [{ type: 'u' }, { type: 't' }] }, subject)).toEqual({ path: 'filter.$nor', operator: '$nor', expected: 'the condition does not hold', actual: 'it holds: filter.$nor.1' })
-  expect(reason({ type: { $regex: '^X', $options: 'i' } }, subject)).toMatchObject({ operator: '$regex', expected: '(?i)^X', actual: 't' })
+  expect(reason({ 'body.items.n': 7 }, subject)).toEqual({
+    path: 'body.items.n',
+    operator: '$eq',
+    expected: 7,
+    actual: [1, 2],
+  })
+  expect(reason({ 'body.tags': { $not: { $in: ['a'] } } }, subject)).toEqual({
+    path: 'body.tags',
+    operator: '$not',
+    expected: { $in: ['a'] },
+    actual: ['a', 'b'],
+  })
+  expect(reason({ 'body.none': { $exists: true } }, subject)).toEqual({
+    path: 'body.none',
+    operator: '$exists',
+    expected: true,
+    actual: undefined,
+    hint: 'the event has no body.none',
+  })
+  expect(reason({ $nor: [{ type: 'u' }, { type: 't' }] }, subject)).toEqual({
+    path: 'filter.$nor',
+    operator: '$nor',
+    expected: 'the condition does not hold',
+    actual: 'it holds: filter.$nor.1',
+  })
+  expect(reason({ type: { $regex: '^X', $options: 'i' } }, subject)).toMatchObject({
+    operator: '$regex',
+    expected: '(?i)^X',
+    actual: 't',
+  })
 })
 
 test('an explanation shows the first few of many values', () => {
@@ -233,7 +355,10 @@ test('an explanation of $or gives each alternative, within a bound', () => {
   expect(reason({ $or: [{ type: 'u' }, { 'body.a': 2 }] }, subject)).toMatchObject({
     path: 'filter.$or',
     operator: '$or',
-    alternatives: [{ path: 'type', expected: 'u' }, { path: 'body.a', expected: 2, actual: 1 }],
+    alternatives: [
+      { path: 'type', expected: 'u' },
+      { path: 'body.a', expected: 2, actual: 1 },
+    ],
   })
   const many = { $or: Array.from({ length: 30 }, (_, i) => ({ $or: [{ 'body.a': i + 2 }, { type: String(i) }] })) }
   const text = JSON.stringify(reason(many, subject))
@@ -242,15 +367,34 @@ test('an explanation of $or gives each alternative, within a bound', () => {
 })
 
 test('an explanation says what a person may not see', () => {
-  expect(reason({ 'body.n': { $gt: 80 } }, event({ n: '85' }))).toMatchObject({ actual: '85', hint: expect.stringContaining('types never coerce') })
-  expect(reason({ 'body.n': '85' }, event({ n: 85 }))).toMatchObject({ actual: 85, hint: expect.stringContaining('types never coerce') })
-  expect(reason({ 'body.n': 1 }, event('{'))).toMatchObject({ hint: 'the body is not parsed: the body is not valid JSON' })
+  expect(reason({ 'body.n': { $gt: 80 } }, event({ n: '85' }))).toMatchObject({
+    actual: '85',
+    hint: expect.stringContaining('types never coerce'),
+  })
+  expect(reason({ 'body.n': '85' }, event({ n: 85 }))).toMatchObject({
+    actual: 85,
+    hint: expect.stringContaining('types never coerce'),
+  })
+  expect(reason({ 'body.n': 1 }, event('{'))).toMatchObject({
+    hint: 'the body is not parsed: the body is not valid JSON',
+  })
 })
 
 test('an explanation is small and safe to write as JSON, whatever the event holds', () => {
-  const big = { text: 'x'.repeat(100_000), list: Array.from({ length: 10_000 }, () => ({ a: { b: { c: 'd' } } })), id: 0 }
+  const big = {
+    text: 'x'.repeat(100_000),
+    list: Array.from({ length: 10_000 }, () => ({ a: { b: { c: 'd' } } })),
+    id: 0,
+  }
   const body = JSON.stringify(big).replace('"id":0', '"id":12345678901234567890')
-  for (const filter of [{ 'body.text': 'y' }, { 'body.list': 'y' }, { 'body.list.a': 'y' }, { body: 'y' }, { 'body.id': 1 }, { 'body.text': { $in: Array.from({ length: 1_000 }, (_, i) => `option ${i}`) } }]) {
+  for (const filter of [
+    { 'body.text': 'y' },
+    { 'body.list': 'y' },
+    { 'body.list.a': 'y' },
+    { body: 'y' },
+    { 'body.id': 1 },
+    { 'body.text': { $in: Array.from({ length: 1_000 }, (_, i) => `option ${i}`) } },
+  ]) {
     expect(JSON.stringify(reason(filter, event(body))).length).toBeLessThan(3_000)
   }
   expect(reason({ 'body.id': 1 }, event(body))).toMatchObject({ actual: '12345678901234567890' })

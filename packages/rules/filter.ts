@@ -30,7 +30,8 @@ export function compileFilter(filter: unknown): CompiledFilter {
     warnings,
     filter: {
       matches: (subject) => condition.matches(subject),
-      explain: (subject) => (condition.matches(subject) ? { matched: true } : { matched: false, reason: reasonFor(condition, subject) }),
+      explain: (subject) =>
+        condition.matches(subject) ? { matched: true } : { matched: false, reason: reasonFor(condition, subject) },
     },
   }
 }

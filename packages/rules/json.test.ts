@@ -20,7 +20,9 @@ test('reads what JSON.parse reads, to the same value', () => {
 })
 
 test('refuses what JSON.parse refuses, and never throws', () => {
-  const almostJson = fc.array(fc.constantFrom('{', '}', '[', ']', ',', ':', '"', '\\', '1', '-', 'e', '.', 'null', ' ', '"a"', '\u0000')).map((parts) => parts.join(''))
+  const almostJson = fc
+    .array(fc.constantFrom('{', '}', '[', ']', ',', ':', '"', '\\', '1', '-', 'e', '.', 'null', ' ', '"a"', '\u0000'))
+    .map((parts) => parts.join(''))
   fc.assert(
     fc.property(fc.oneof(fc.string({ unit: 'binary' }), almostJson), (text) => {
       let expected: string
@@ -41,7 +43,10 @@ test('the last of repeated keys counts', () => {
 })
 
 test('a __proto__ key is an ordinary property and changes no prototype', () => {
-  const value = valueOf('{"__proto__":{"admin":true},"constructor":{"prototype":{"admin":true}}}') as Record<string, unknown>
+  const value = valueOf('{"__proto__":{"admin":true},"constructor":{"prototype":{"admin":true}}}') as Record<
+    string,
+    unknown
+  >
   expect(Object.hasOwn(value, '__proto__')).toBe(true)
   expect(Object.getPrototypeOf(value)).toBe(Object.prototype)
   expect(value.admin).toBeUndefined()
@@ -50,7 +55,10 @@ test('a __proto__ key is an ordinary property and changes no prototype', () => {
 
 test('ids that differ in their last digit stay different', () => {
   expect(valueOf('[1234567890123456788,1234567890123456789]')).toEqual([1234567890123456788n, 1234567890123456789n])
-  expect(valueOf('{"a":-9007199254740993,"b":9007199254740991}')).toEqual({ a: -9007199254740993n, b: 9007199254740991 })
+  expect(valueOf('{"a":-9007199254740993,"b":9007199254740991}')).toEqual({
+    a: -9007199254740993n,
+    b: 9007199254740991,
+  })
 })
 
 test('only integers become bigint: fractions, exponents and digits in strings do not', () => {

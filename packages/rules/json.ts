@@ -53,14 +53,16 @@ function measure(text: string): ParseFault | { longDigits: boolean } {
       case 123: // {
         depth += 1
         values += 1
-        if (depth > jsonDepthMax) return { code: 'too_deep', reason: `the JSON is nested deeper than ${jsonDepthMax} levels` }
+        if (depth > jsonDepthMax)
+          return { code: 'too_deep', reason: `the JSON is nested deeper than ${jsonDepthMax} levels` }
         break
       case 93: // ]
       case 125: // }
         depth -= 1
         break
     }
-    if (values > jsonValuesMax) return { code: 'too_many_values', reason: `the JSON has more than ${jsonValuesMax} values` }
+    if (values > jsonValuesMax)
+      return { code: 'too_many_values', reason: `the JSON has more than ${jsonValuesMax} values` }
   }
   return { longDigits }
 }

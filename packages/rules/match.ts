@@ -12,7 +12,9 @@ export interface Rule<C extends Matchable> {
 }
 
 /** Why a connection takes no part in an event. */
-export type Mismatch = { connection: string; why: 'disabled' } | { connection: string; why: 'filter'; reason: Extract<Explanation, { matched: false }>['reason'] }
+export type Mismatch =
+  | { connection: string; why: 'disabled' }
+  | { connection: string; why: 'filter'; reason: Extract<Explanation, { matched: false }>['reason'] }
 
 /**
  * Compiles the filters of connections. A filter was checked when it was written; one that no longer compiles throws,
@@ -22,14 +24,19 @@ export function compileRules<C extends Matchable>(connections: readonly C[]): Ru
   return connections.map((connection) => {
     const compiled = compileFilter(connection.spec.filter)
     if (compiled.kind === 'invalid') {
-      throw new Error(`the filter of connection ${connection.spec.name} is invalid: ${compiled.errors.map((error) => `${error.path}: ${error.message}`).join('; ')}`)
+      throw new Error(
+        `the filter of connection ${connection.spec.name} is invalid: ${compiled.errors.map((error) => `${error.path}: ${error.message}`).join('; ')}`,
+      )
     }
     return { connection, filter: compiled.filter }
   })
 }
 
 /** Which of these connections an event goes over, and for each of the others why not. */
-export function matchRules<C extends Matchable>(rules: readonly Rule<C>[], subject: Subject): { matched: C[]; mismatches: Mismatch[] } {
+export function matchRules<C extends Matchable>(
+  rules: readonly Rule<C>[],
+  subject: Subject,
+): { matched: C[]; mismatches: Mismatch[] } {
   const matched: C[] = []
   const mismatches: Mismatch[] = []
   for (const { connection, filter } of rules) {
@@ -42,7 +49,8 @@ export function matchRules<C extends Matchable>(rules: readonly Rule<C>[], subje
       continue
     }
     const explained = filter.explain(subject)
-    if (!explained.matched) mismatches.push({ connection: connection.spec.name, why: 'filter', reason: explained.reason })
+    if (!explained.matched)
+      mismatches.push({ connection: connection.spec.name, why: 'filter', reason: explained.reason })
   }
   return { matched, mismatches }
 }

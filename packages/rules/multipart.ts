@@ -22,7 +22,8 @@ export interface FilePart {
  * to part; the closing boundary must be there, since a body cut short would match as if it were whole.
  */
 export function parseMultipart(body: Buffer, boundary: string | undefined, charset: Charset): ParseOutcome {
-  if (!boundary || boundary.length > boundaryLengthMax) return unparsed('malformed', 'the multipart boundary is missing or too long')
+  if (!boundary || boundary.length > boundaryLengthMax)
+    return unparsed('malformed', 'the multipart boundary is missing or too long')
   const delimiter = Buffer.from(`\r\n--${boundary}`, 'latin1')
   const fields = emptyFields<string | FilePart | (string | FilePart)[]>()
 
@@ -39,7 +40,11 @@ export function parseMultipart(body: Buffer, boundary: string | undefined, chars
     const disposition = head.disposition
     const name = disposition?.value === 'form-data' ? disposition.parameters.get('name') : undefined
     if (!disposition || name === undefined) return unparsed('malformed', 'a multipart part has no name')
-    addField(fields, unescapeName(name), partValue(body.subarray(head.end, end.start), disposition, head.contentType, charset))
+    addField(
+      fields,
+      unescapeName(name),
+      partValue(body.subarray(head.end, end.start), disposition, head.contentType, charset),
+    )
     at = end.next
   }
   return unparsed('malformed', 'the multipart body has no closing boundary')
@@ -98,7 +103,12 @@ function partHeaders(body: Buffer, start: number): PartHead | undefined {
   return head
 }
 
-function partValue(content: Buffer, disposition: HeaderValue, contentType: string | undefined, charset: Charset): string | FilePart {
+function partValue(
+  content: Buffer,
+  disposition: HeaderValue,
+  contentType: string | undefined,
+  charset: Charset,
+): string | FilePart {
   const filename = disposition.parameters.get('filename')
   if (filename === undefined && !disposition.parameters.has('filename*')) {
     const text = decodeText(content, charset)

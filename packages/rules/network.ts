@@ -6,7 +6,9 @@ type Address = ipaddr.IPv4 | ipaddr.IPv6
 /** An address is compared with each of them. */
 export const networksMax = 100
 
-export type Networks = { kind: 'networks'; contain: (address: string) => boolean } | { kind: 'invalid'; message: string; at: number }
+export type Networks =
+  | { kind: 'networks'; contain: (address: string) => boolean }
+  | { kind: 'invalid'; message: string; at: number }
 
 interface Network {
   address: Address
@@ -30,7 +32,9 @@ export function parseNetworks(cidrs: readonly string[]): Networks {
       const written = parseAddress(text)
       if (!written) return false
       const address = unmap(written)
-      return networks.some((network) => network.address.kind() === address.kind() && address.match(network.address, network.prefix))
+      return networks.some(
+        (network) => network.address.kind() === address.kind() && address.match(network.address, network.prefix),
+      )
     },
   }
 }
@@ -64,5 +68,7 @@ function unmap(address: Address): Address {
 
 function firstAddress(address: Address, prefix: number): string {
   const cidr = `${address.toString()}/${prefix}`
-  return (address.kind() === 'ipv4' ? ipaddr.IPv4.networkAddressFromCIDR(cidr) : ipaddr.IPv6.networkAddressFromCIDR(cidr)).toString()
+  return (
+    address.kind() === 'ipv4' ? ipaddr.IPv4.networkAddressFromCIDR(cidr) : ipaddr.IPv6.networkAddressFromCIDR(cidr)
+  ).toString()
 }

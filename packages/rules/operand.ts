@@ -26,14 +26,18 @@ function check(value: unknown, depth: number, left: { values: number }): Operand
     case 'boolean':
       return undefined
     case 'string':
-      return value.length <= operandLengthMax ? undefined : { message: `a string longer than ${operandLengthMax} characters`, expected: 'a shorter string' }
+      return value.length <= operandLengthMax
+        ? undefined
+        : { message: `a string longer than ${operandLengthMax} characters`, expected: 'a shorter string' }
     case 'number':
       if (!Number.isFinite(value)) return { message: `${value} is no JSON number`, expected: 'a finite number' }
-      if (Number.isInteger(value) && !Number.isSafeInteger(value)) return { message: `${value} is too large to be exact`, expected: 'a number within ±9007199254740991' }
+      if (Number.isInteger(value) && !Number.isSafeInteger(value))
+        return { message: `${value} is too large to be exact`, expected: 'a number within ±9007199254740991' }
       return undefined
     case 'object':
       if (value === null) return undefined
-      if (depth === operandDepthMax) return { message: `nested deeper than ${operandDepthMax} levels`, expected: 'a flatter value' }
+      if (depth === operandDepthMax)
+        return { message: `nested deeper than ${operandDepthMax} levels`, expected: 'a flatter value' }
       if (Array.isArray(value)) return checkParts(value.entries(), depth, left)
       if (isPlain(value)) return checkParts(Object.entries(value), depth, left)
       break
@@ -42,7 +46,11 @@ function check(value: unknown, depth: number, left: { values: number }): Operand
   return { message: 'not a JSON value', expected: 'a string, number, boolean, null, list or object' }
 }
 
-function checkParts(parts: Iterable<readonly [string | number, unknown]>, depth: number, left: { values: number }): OperandFault | undefined {
+function checkParts(
+  parts: Iterable<readonly [string | number, unknown]>,
+  depth: number,
+  left: { values: number },
+): OperandFault | undefined {
   for (const [key, value] of parts) {
     left.values -= 1
     if (left.values < 0) return { message: `more than ${operandListMax} values`, expected: 'fewer values' }

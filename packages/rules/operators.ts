@@ -9,7 +9,9 @@ import { compileWildcard } from './pattern.ts'
  * `nodes` is how many questions are asked of each value, when more than one, and `steps` a pattern's: both are bounded for
  * the filter as a whole. `warning` says what the author may not expect.
  */
-export type Reading = { kind: 'test'; test: Test; nodes?: number; steps?: number; warning?: OperandFault } | ({ kind: 'fault' } & OperandFault)
+export type Reading =
+  | { kind: 'test'; test: Test; nodes?: number; steps?: number; warning?: OperandFault }
+  | ({ kind: 'fault' } & OperandFault)
 
 /** Makes a test of an operand, or says what is wrong with it. `values` is what the field can hold. */
 type Operator = (operand: unknown, values: Path['values']) => Reading
@@ -21,8 +23,10 @@ type Operator = (operand: unknown, values: Path['values']) => Reading
  * Every comparison needs the field to be there: `$ne` and `$nin` too, and `null` equals only a null that was sent.
  */
 export const valueOperators: Readonly<Record<string, Operator>> = {
-  $eq: (operand, values) => comparedWith(operand, values, (held) => ({ kind: 'some', holds: (value) => equals(value, held) })),
-  $ne: (operand, values) => comparedWith(operand, values, (held) => ({ kind: 'none', holds: (value) => equals(value, held) })),
+  $eq: (operand, values) =>
+    comparedWith(operand, values, (held) => ({ kind: 'some', holds: (value) => equals(value, held) })),
+  $ne: (operand, values) =>
+    comparedWith(operand, values, (held) => ({ kind: 'none', holds: (value) => equals(value, held) })),
   $gt: ordered((order) => order > 0),
   $gte: ordered((order) => order >= 0),
   $lt: ordered((order) => order < 0),
@@ -30,14 +34,20 @@ export const valueOperators: Readonly<Record<string, Operator>> = {
   $in: (operand, values) => listedIn(operand, values, (list) => ({ kind: 'some', holds: isOneOf(list) })),
   $nin: (operand, values) => listedIn(operand, values, (list) => ({ kind: 'none', holds: isOneOf(list) })),
   $all: (operand, values) => {
-    const reading = listedIn(operand, values, (list) => ({ kind: 'each', holds: list.map((one) => (value) => equals(value, one)) }))
+    const reading = listedIn(operand, values, (list) => ({
+      kind: 'each',
+      holds: list.map((one) => (value) => equals(value, one)),
+    }))
     return reading.kind === 'test' && Array.isArray(operand) ? { ...reading, nodes: operand.length } : reading
   },
   $exists: (operand) =>
-    typeof operand === 'boolean' ? test({ kind: 'present', wanted: operand }) : fault('the operand is not a boolean', 'true or false'),
+    typeof operand === 'boolean'
+      ? test({ kind: 'present', wanted: operand })
+      : fault('the operand is not a boolean', 'true or false'),
   $size: (operand, values) => {
     if (values === 'text') return fault('the field is a string, never a list', 'an operator for strings')
-    if (!Number.isSafeInteger(operand) || Number(operand) < 0) return fault('the operand is not a length', 'a whole number from 0')
+    if (!Number.isSafeInteger(operand) || Number(operand) < 0)
+      return fault('the operand is not a length', 'a whole number from 0')
     return test({ kind: 'whole', holds: (value) => Array.isArray(value) && value.length === operand })
   },
   $startsWith: textual((held) => (text) => text.startsWith(held)),
@@ -49,17 +59,22 @@ export const valueOperators: Readonly<Record<string, Operator>> = {
   $wildcard: (operand) => {
     if (typeof operand !== 'string' || operand === '') return notText
     const pattern = compileWildcard(operand)
-    return pattern.kind === 'pattern' ? { ...test(ofText(pattern.test)), steps: pattern.steps } : fault(pattern.message, pattern.expected)
+    return pattern.kind === 'pattern'
+      ? { ...test(ofText(pattern.test)), steps: pattern.steps }
+      : fault(pattern.message, pattern.expected)
   },
   $cidr: (operand) => {
     const expected = 'a network such as "10.0.0.0/8" or "2001:db8::/32", or a list of them'
     const list: unknown[] = Array.isArray(operand) ? operand : [operand]
-    if (list.length === 0 || list.length > networksMax) return fault(`not between 1 and ${networksMax} networks`, expected)
+    if (list.length === 0 || list.length > networksMax)
+      return fault(`not between 1 and ${networksMax} networks`, expected)
     const place = (i: number) => (Array.isArray(operand) ? { at: [i] } : {})
     const odd = list.findIndex((one) => typeof one !== 'string')
     if (odd !== -1) return { ...fault('a network is a string', expected), ...place(odd) }
     const networks = parseNetworks(list.map(String))
-    return networks.kind === 'networks' ? { ...test(ofText(networks.contain)), nodes: list.length } : { ...fault(networks.message, expected), ...place(networks.at) }
+    return networks.kind === 'networks'
+      ? { ...test(ofText(networks.contain)), nodes: list.length }
+      : { ...fault(networks.message, expected), ...place(networks.at) }
   },
 }
 
@@ -101,7 +116,8 @@ function isStructure(value: unknown): boolean {
 
 function ordered(holds: (order: number) => boolean): Operator {
   return (operand, values) => {
-    if (typeof operand !== 'string' && typeof operand !== 'number') return fault('only numbers and strings have an order', 'a number or a string')
+    if (typeof operand !== 'string' && typeof operand !== 'number')
+      return fault('only numbers and strings have an order', 'a number or a string')
     const wrong = checkComparable(operand, values)
     if (wrong) return { kind: 'fault', ...wrong }
     const made = test({
@@ -111,7 +127,10 @@ function ordered(holds: (order: number) => boolean): Operator {
         return order !== undefined && holds(order)
       },
     })
-    const warning = { message: 'strings compare as text, so "9" is above "10"', expected: 'a number if the field is one' }
+    const warning = {
+      message: 'strings compare as text, so "9" is above "10"',
+      expected: 'a number if the field is one',
+    }
     return looksNumeric(operand) ? { ...made, warning } : made
   }
 }

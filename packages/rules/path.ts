@@ -1,7 +1,14 @@
 import { suggest } from './suggestion.ts'
 
 /** What an event shows to filters, and what its values can be: anything, one string or a list of them, or one string. */
-export const roots = { body: 'any', headers: 'texts', query: 'texts', path: 'text', type: 'text', source: 'text' } as const
+export const roots = {
+  body: 'any',
+  headers: 'texts',
+  query: 'texts',
+  path: 'text',
+  type: 'text',
+  source: 'text',
+} as const
 export type Root = keyof typeof roots
 export const rootNames = Object.keys(roots) as Root[]
 
@@ -46,14 +53,21 @@ export function canExtend(path: Path): boolean {
 /** Puts dotted keys behind a path, `eventPath` among them. */
 export function extendPath(base: Path, dotted: string): PathResult {
   const text = base === eventPath ? dotted : base.text === '' ? dotted : `${base.text}.${dotted}`
-  if (text.length > pathLengthMax) return invalid(`the path is longer than ${pathLengthMax} characters`, 'a shorter path')
+  if (text.length > pathLengthMax)
+    return invalid(`the path is longer than ${pathLengthMax} characters`, 'a shorter path')
   if (base === eventPath) return startPath(text)
-  if (base.values === 'text' || !canExtend(base)) return invalid(`${base.text} is a string, it has no fields`, 'a value or operators')
+  if (base.values === 'text' || !canExtend(base))
+    return invalid(`${base.text} is a string, it has no fields`, 'a value or operators')
   if (base.values === 'texts') return namedPath(base, text, dotted)
   const keys = splitKeys(dotted)
-  if (!keys) return invalid(`"${dotted}" has an empty part or a stray backslash`, 'keys with dots between them; \\. for a dot in a key')
+  if (!keys)
+    return invalid(
+      `"${dotted}" has an empty part or a stray backslash`,
+      'keys with dots between them; \\. for a dot in a key',
+    )
   const segments = [...base.segments, ...keys.map(segment)]
-  if (segments.length > pathSegmentsMax) return invalid(`the path has more than ${pathSegmentsMax} parts`, 'a shorter path')
+  if (segments.length > pathSegmentsMax)
+    return invalid(`the path has more than ${pathSegmentsMax} parts`, 'a shorter path')
   return { kind: 'path', path: { text, values: 'any', segments } }
 }
 
@@ -61,7 +75,10 @@ function startPath(text: string): PathResult {
   const dot = text.indexOf('.')
   const root = dot === -1 ? text : text.slice(0, dot)
   if (!isRoot(root)) {
-    return invalid(`unknown field "${root}"${suggest(root, rootNames)}`, `a path that begins with ${rootNames.join(', ')}`)
+    return invalid(
+      `unknown field "${root}"${suggest(root, rootNames)}`,
+      `a path that begins with ${rootNames.join(', ')}`,
+    )
   }
   const path: Path = { text: root, values: roots[root], segments: [segment(root)] }
   return dot === -1 ? { kind: 'path', path } : extendPath(path, text.slice(dot + 1))

@@ -29,7 +29,11 @@ test('reads what URLSearchParams writes, each name with its values in order', ()
 
 test('reads stray percent signs, empty names and repeated separators as URLSearchParams does', () => {
   // Without unencoded letters beyond ASCII: beside a stray percent sign, Node's URLSearchParams garbles them.
-  const odd = fc.array(fc.constantFrom('x', 'y', '=', '&', '+', '%', '%4', '%41', '%zz', '%C3%A9', '[]', '.', '?'), { maxLength: 12 }).map((parts) => parts.join(''))
+  const odd = fc
+    .array(fc.constantFrom('x', 'y', '=', '&', '+', '%', '%4', '%41', '%zz', '%C3%A9', '[]', '.', '?'), {
+      maxLength: 12,
+    })
+    .map((parts) => parts.join(''))
   fc.assert(
     fc.property(odd, (text) => {
       expect(byName(pairs(parseQuery(text)))).toEqual(byName(standard(text)))
@@ -56,13 +60,20 @@ test('bytes that are not UTF-8 stay as they were sent, so that different values 
 })
 
 test('ISO-8859-1 is decoded where it is declared', () => {
-  expect(parseUrlEncoded('caf%E9=\u00e9+%', 'iso-8859-1')).toMatchObject({ kind: 'parsed', value: { 'caf\u00e9': '\u00e9 %' } })
+  expect(parseUrlEncoded('caf%E9=\u00e9+%', 'iso-8859-1')).toMatchObject({
+    kind: 'parsed',
+    value: { 'caf\u00e9': '\u00e9 %' },
+  })
 })
 
 test('a field named __proto__ or constructor is a field', () => {
   const fields = parseQuery('__proto__=a&__proto__=b&constructor=c&toString=d')
   expect(Object.getPrototypeOf(fields)).toBeNull()
-  expect(Object.entries(fields)).toEqual([['__proto__', ['a', 'b']], ['constructor', 'c'], ['toString', 'd']])
+  expect(Object.entries(fields)).toEqual([
+    ['__proto__', ['a', 'b']],
+    ['constructor', 'c'],
+    ['toString', 'd'],
+  ])
 })
 
 test('more fields than the bound: a form is refused, a query string reads as empty', () => {

@@ -28,7 +28,11 @@ export function parseUrlEncoded(text: string, charset: Charset): ParseOutcome<Fi
       const field = text.slice(at, end)
       const equals = field.indexOf('=')
       const split = equals === -1 ? field.length : equals
-      addField(fields, decodeComponent(field.slice(0, split), charset), decodeComponent(field.slice(split + 1), charset))
+      addField(
+        fields,
+        decodeComponent(field.slice(0, split), charset),
+        decodeComponent(field.slice(split + 1), charset),
+      )
     }
     at = end + 1
   }

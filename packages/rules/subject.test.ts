@@ -18,15 +18,32 @@ function subject(params: Partial<SubjectParams> & { json?: unknown } = {}) {
 }
 
 test('headers have lower-case names, repeated ones are lists, and none can be a prototype', () => {
-  const { headers } = subject({ headers: [['X-Id', '1'], ['x-tag', 'a'], ['X-TAG', 'b'], ['__proto__', 'p']] })
+  const { headers } = subject({
+    headers: [
+      ['X-Id', '1'],
+      ['x-tag', 'a'],
+      ['X-TAG', 'b'],
+      ['__proto__', 'p'],
+    ],
+  })
   expect(Object.getPrototypeOf(headers)).toBeNull()
-  expect(Object.entries(headers)).toEqual([['x-id', '1'], ['x-tag', ['a', 'b']], ['__proto__', 'p']])
+  expect(Object.entries(headers)).toEqual([
+    ['x-id', '1'],
+    ['x-tag', ['a', 'b']],
+    ['__proto__', 'p'],
+  ])
 })
 
 test('a body is parsed when it is first read, and once', () => {
   const body = Buffer.from('{"a":1}')
   const event = subject({ body, query: 'a=1', type: 't' })
-  const compiled = compileFilter({ type: 't', 'query.a': '1', 'headers.content-type': 'application/json', source: 'shop', path: '/' })
+  const compiled = compileFilter({
+    type: 't',
+    'query.a': '1',
+    'headers.content-type': 'application/json',
+    source: 'shop',
+    path: '/',
+  })
   expect(compiled.kind === 'compiled' && compiled.filter.matches(event)).toBe(true)
   body.write('{"a":2}')
   expect(event.body).toEqual({ a: 2 })
@@ -37,11 +54,24 @@ test('a body is parsed when it is first read, and once', () => {
 })
 
 test('a Content-Type given twice does not decide how the body is read', () => {
-  expect(subject({ headers: [['Content-Type', 'text/plain'], ['content-type', 'application/json']], json: { a: 1 } }).parsedBody).toMatchObject({ format: 'json' })
+  expect(
+    subject({
+      headers: [
+        ['Content-Type', 'text/plain'],
+        ['content-type', 'application/json'],
+      ],
+      json: { a: 1 },
+    }).parsedBody,
+  ).toMatchObject({ format: 'json' })
 })
 
 test('a compressed body is read, and one that cannot be parsed is undefined, with the reason', () => {
-  const broken = subject({ headers: [['Content-Type', 'application/json'], ['Content-Encoding', 'gzip']] })
+  const broken = subject({
+    headers: [
+      ['Content-Type', 'application/json'],
+      ['Content-Encoding', 'gzip'],
+    ],
+  })
   expect(broken.body).toBeUndefined()
   expect(broken.parsedBody).toMatchObject({ kind: 'unparsed', code: 'broken_encoding' })
 })
@@ -69,7 +99,9 @@ test.each([
   ['', undefined],
 ])('readPath %s', (path, value) => {
   const body = `{"data":{"object":{"id":"pi_1"}},"items":[{"sku":"a"},{"sku":"b"}],"labels":{"app.kubernetes.io/name":"web"},"$ref":"#/x","snowflake":1234567890123456789}`
-  expect(readPath(subject({ body: Buffer.from(body), query: 'hub.mode=subscribe', type: 'order.paid' }), path)).toEqual(value)
+  expect(readPath(subject({ body: Buffer.from(body), query: 'hub.mode=subscribe', type: 'order.paid' }), path)).toEqual(
+    value,
+  )
 })
 
 test.each([

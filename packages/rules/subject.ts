@@ -42,7 +42,11 @@ export function buildSubject(params: SubjectParams): Subject {
   let headers: Fields | undefined
   let query: Fields | undefined
   const parse = (): ParsedBody =>
-    (parsedBody ??= parseBody(params.body, soleHeader(params.headers, 'content-type'), soleHeader(params.headers, 'content-encoding')))
+    (parsedBody ??= parseBody(
+      params.body,
+      soleHeader(params.headers, 'content-type'),
+      soleHeader(params.headers, 'content-encoding'),
+    ))
   return {
     get body() {
       const outcome = parse()

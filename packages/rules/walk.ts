@@ -22,7 +22,12 @@ function walk(start: unknown, segments: readonly Segment[], from: number, test: 
   return node !== undefined && test(node)
 }
 
-function walkList(list: readonly unknown[], segments: readonly Segment[], at: number, test: (value: unknown) => boolean): boolean {
+function walkList(
+  list: readonly unknown[],
+  segments: readonly Segment[],
+  at: number,
+  test: (value: unknown) => boolean,
+): boolean {
   const index = segments[at]?.index
   if (index !== undefined && walk(list[index], segments, at + 1, test)) return true
   for (const element of list) if (isObject(element) && walk(element, segments, at, test)) return true

@@ -18,11 +18,18 @@ function valueOf(text: string): unknown {
 }
 
 function escape(text: string): string {
-  return text.replaceAll('&', '&amp;').replaceAll('<', '&lt;').replaceAll('>', '&#62;').replaceAll('"', '&quot;').replaceAll('\r', '&#xD;')
+  return text
+    .replaceAll('&', '&amp;')
+    .replaceAll('<', '&lt;')
+    .replaceAll('>', '&#62;')
+    .replaceAll('"', '&quot;')
+    .replaceAll('\r', '&#xD;')
 }
 
 function write({ name, attributes, children, text, cdata }: Tree): string {
-  const list = Object.entries(attributes).map(([key, value]) => ` ${key}="${escape(value).replaceAll('\n', '&#10;').replaceAll('\t', '&#9;')}"`)
+  const list = Object.entries(attributes).map(
+    ([key, value]) => ` ${key}="${escape(value).replaceAll('\n', '&#10;').replaceAll('\t', '&#9;')}"`,
+  )
   const content = cdata && !text.includes(']]>') && !text.includes('\r') ? `<![CDATA[${text}]]>` : escape(text)
   return `<${name}${list.join('')}>${children.map(write).join('<!-- x -->')}${content}</${name}>`
 }
@@ -41,7 +48,9 @@ function shape({ attributes, children, text }: Tree): unknown {
 }
 
 const names = fc.constantFrom('a', 'b', 'item', 'soap:Body', 'x-y', 'constructor', '_1')
-const text = fc.string({ unit: fc.constantFrom('a', 'é', '😀', '&', '<', '>', '"', "'", ' ', '\n', '\r', '\t', ']', ';', '1') })
+const text = fc.string({
+  unit: fc.constantFrom('a', 'é', '😀', '&', '<', '>', '"', "'", ' ', '\n', '\r', '\t', ']', ';', '1'),
+})
 const { tree } = fc.letrec<{ tree: Tree; children: Tree[] }>((tie) => ({
   tree: fc.record({
     name: names,
@@ -63,23 +72,60 @@ test('a tree that was written is read back', () => {
 })
 
 test('any text is parsed or refused, never thrown over', () => {
-  const pieces = fc.constantFrom('<', '>', '/', '<a>', '</a>', '<a', ' b=', '"', "'", '&', '&amp;', '&#', ';', '<!--', '-->', '<![CDATA[', ']]>', '<?', '?>', '<!DOCTYPE', '[', 'x', ' ', '\u0000', '\ud800', '\uffff')
+  const pieces = fc.constantFrom(
+    '<',
+    '>',
+    '/',
+    '<a>',
+    '</a>',
+    '<a',
+    ' b=',
+    '"',
+    "'",
+    '&',
+    '&amp;',
+    '&#',
+    ';',
+    '<!--',
+    '-->',
+    '<![CDATA[',
+    ']]>',
+    '<?',
+    '?>',
+    '<!DOCTYPE',
+    '[',
+    'x',
+    ' ',
+    '\u0000',
+    '\ud800',
+    '\uffff',
+  )
   fc.assert(
-    fc.property(fc.oneof(fc.string({ unit: 'binary' }), fc.array(pieces).map((parts) => parts.join(''))), (input) => {
-      expect(['parsed', 'unparsed']).toContain(parseXml(input).kind)
-    }),
+    fc.property(
+      fc.oneof(
+        fc.string({ unit: 'binary' }),
+        fc.array(pieces).map((parts) => parts.join('')),
+      ),
+      (input) => {
+        expect(['parsed', 'unparsed']).toContain(parseXml(input).kind)
+      },
+    ),
     { numRuns: 3_000 },
   )
 })
 
 test('text alone is a string, attributes are @_name, text beside them #text, repeated elements a list', () => {
-  expect(valueOf('<order id="7"><total currency="EUR">12.50</total><item>a</item><item> b </item><note/></order>')).toEqual({
+  expect(
+    valueOf('<order id="7"><total currency="EUR">12.50</total><item>a</item><item> b </item><note/></order>'),
+  ).toEqual({
     order: { '@_id': '7', total: { '@_currency': 'EUR', '#text': '12.50' }, item: ['a', 'b'], note: '' },
   })
 })
 
 test('elements named like object members are elements', () => {
-  expect(valueOf('<r><constructor>a</constructor><toString>b</toString></r>')).toEqual({ r: { constructor: 'a', toString: 'b' } })
+  expect(valueOf('<r><constructor>a</constructor><toString>b</toString></r>')).toEqual({
+    r: { constructor: 'a', toString: 'b' },
+  })
   const value = valueOf('<r><__proto__><admin>1</admin></__proto__></r>') as { r: object }
   expect(Object.getPrototypeOf(value.r)).toBeNull()
   expect(Object.keys(value.r)).toEqual(['__proto__'])
@@ -98,12 +144,23 @@ test('a document type declaration inside CDATA is text', () => {
   expect(valueOf('<r><![CDATA[<!DOCTYPE html><p>]]></r>')).toEqual({ r: '<!DOCTYPE html><p>' })
 })
 
-test.each(['<r>&nbsp;</r>', '<r>&constructor;</r>', '<r>&toString;</r>', '<a><b></a></b>', '<a>', '<a/><b/>', '<a x="1" x="2"/>', '<a x=1/>', 'x', '', '<r>&#0;</r>', '<!DOCTYPE [<', '<!DOCTYPE r [<!'])(
-  'what is not well-formed is refused: %s',
-  (document) => {
-    expect(parseXml(document)).toMatchObject({ kind: 'unparsed', code: 'malformed' })
-  },
-)
+test.each([
+  '<r>&nbsp;</r>',
+  '<r>&constructor;</r>',
+  '<r>&toString;</r>',
+  '<a><b></a></b>',
+  '<a>',
+  '<a/><b/>',
+  '<a x="1" x="2"/>',
+  '<a x=1/>',
+  'x',
+  '',
+  '<r>&#0;</r>',
+  '<!DOCTYPE [<',
+  '<!DOCTYPE r [<!',
+])('what is not well-formed is refused: %s', (document) => {
+  expect(parseXml(document)).toMatchObject({ kind: 'unparsed', code: 'malformed' })
+})
 
 test('nesting is read to its bound and refused one level beyond', () => {
   const nested = (depth: number) => `${'<a>'.repeat(depth)}${'</a>'.repeat(depth)}`
@@ -121,9 +178,33 @@ test('more elements or attributes than the bound are refused', () => {
 test('a hostile mebibyte takes time in proportion to its length', () => {
   const size = 1_048_576
   const begin = performance.now()
-  for (const piece of ['<', '<a ', '<!--', '<![CDATA[', '<![CDATA[]]>', '&', '&a', '&amp;', '<?a ', 'a="', ']]', '\r\n', ' ', '-', '<a/>']) {
+  for (const piece of [
+    '<',
+    '<a ',
+    '<!--',
+    '<![CDATA[',
+    '<![CDATA[]]>',
+    '&',
+    '&a',
+    '&amp;',
+    '<?a ',
+    'a="',
+    ']]',
+    '\r\n',
+    ' ',
+    '-',
+    '<a/>',
+  ]) {
     const run = piece.repeat(Math.floor(size / piece.length))
-    for (const document of [run, `<r>${run}`, `<r>${run}</r>`, `<r ${run}/>`, `<r a="${run}"/>`, `<r><!--${run}--></r>`]) parseXml(document)
+    for (const document of [
+      run,
+      `<r>${run}`,
+      `<r>${run}</r>`,
+      `<r ${run}/>`,
+      `<r a="${run}"/>`,
+      `<r><!--${run}--></r>`,
+    ])
+      parseXml(document)
   }
   // 90 documents at 10 to 30 ms; the square of a mebibyte would take minutes for one.
   expect(performance.now() - begin).toBeLessThan(15_000)

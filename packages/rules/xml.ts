@@ -40,7 +40,8 @@ export function parseXml(text: string): ParseOutcome {
   })
   parser.on('opentag', ({ name, attributes }) => {
     count()
-    if (stack.length >= xmlDepthMax) throw new Refusal({ code: 'too_deep', reason: `the XML is nested deeper than ${xmlDepthMax} levels` })
+    if (stack.length >= xmlDepthMax)
+      throw new Refusal({ code: 'too_deep', reason: `the XML is nested deeper than ${xmlDepthMax} levels` })
     const open: Open = { name, node: undefined, text: '' }
     for (const [attribute, value] of Object.entries(attributes)) nodeOf(open)[`@_${attribute}`] = value
     stack.push(open)
@@ -57,7 +58,10 @@ export function parseXml(text: string): ParseOutcome {
   function count(): void {
     values += 1
     if (values > xmlValuesMax) {
-      throw new Refusal({ code: 'too_many_values', reason: `the XML has more than ${xmlValuesMax} elements and attributes` })
+      throw new Refusal({
+        code: 'too_many_values',
+        reason: `the XML has more than ${xmlValuesMax} elements and attributes`,
+      })
     }
   }
   function addText(piece: string): void {

@@ -3,7 +3,10 @@ import { durationBetween } from './duration.ts'
 import { name } from './name.ts'
 
 const headerName = z.string().regex(/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,200}$/, 'expected an HTTP header name')
-const headerValue = z.string().max(8_192).regex(/^[\t\x20-\x7e\x80-\xff]*$/, 'expected an HTTP header value without line breaks')
+const headerValue = z
+  .string()
+  .max(8_192)
+  .regex(/^[\t\x20-\x7e\x80-\xff]*$/, 'expected an HTTP header value without line breaks')
 
 export const destinationAuth = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('none') }),
@@ -15,18 +18,27 @@ export const destinationAuth = z.discriminatedUnion('kind', [
 /** Standard Webhooks signing; several secrets while one is rotated: each signs, the receiver accepts any. */
 export const destinationSigning = z.strictObject({
   secrets: z
-    .array(z.string().regex(/^(whsec_|whsk_)[A-Za-z0-9+/]{16,}={0,2}$/, 'expected whsec_<base64> (HMAC) or whsk_<base64> (ed25519)'))
+    .array(
+      z
+        .string()
+        .regex(/^(whsec_|whsk_)[A-Za-z0-9+/]{16,}={0,2}$/, 'expected whsec_<base64> (HMAC) or whsk_<base64> (ed25519)'),
+    )
     .min(1)
     .max(5),
 })
 
 export const destinationSpec = z.strictObject({
   name,
-  url: z.url({ protocol: /^https?$/, error: 'expected an http or https URL' }).refine((url) => !URL.canParse(url) || (new URL(url).username === '' && new URL(url).password === ''), {
-    message: 'expected a URL without user and password; use auth',
-  }),
+  url: z
+    .url({ protocol: /^https?$/, error: 'expected an http or https URL' })
+    .refine((url) => !URL.canParse(url) || (new URL(url).username === '' && new URL(url).password === ''), {
+      message: 'expected a URL without user and password; use auth',
+    }),
   method: z.enum(['POST', 'PUT', 'PATCH', 'GET', 'DELETE']).default('POST'),
-  headers: z.record(headerName, headerValue).refine((headers) => Object.keys(headers).length <= 50, 'expected at most 50 headers').default({}),
+  headers: z
+    .record(headerName, headerValue)
+    .refine((headers) => Object.keys(headers).length <= 50, 'expected at most 50 headers')
+    .default({}),
   /** The whole attempt, the response body included. */
   timeout: durationBetween('100ms', '60s').default('15s'),
   auth: destinationAuth.default({ kind: 'none' }),
@@ -44,7 +56,10 @@ export interface DestinationSecrets {
 }
 
 /** Parts a destination into what may be shown and what may not; `secret` is undefined when there is none. */
-export function splitDestinationSecrets(spec: DestinationSpec): { open: Omit<DestinationSpec, 'auth' | 'signing'> & { auth: object; signing?: object }; secret: DestinationSecrets | undefined } {
+export function splitDestinationSecrets(spec: DestinationSpec): {
+  open: Omit<DestinationSpec, 'auth' | 'signing'> & { auth: object; signing?: object }
+  secret: DestinationSecrets | undefined
+} {
   const { auth, signing, ...rest } = spec
   const secret: DestinationSecrets = {}
   let openAuth: object = auth

@@ -16,6 +16,9 @@ export function durationMs(text: string): number {
 
 /** A duration between two bounds, both inclusive. */
 export const durationBetween = (least: string, most: string) =>
-  duration.refine((text) => !pattern.test(text) || (durationMs(text) >= durationMs(least) && durationMs(text) <= durationMs(most)), {
-    message: `expected a duration between ${least} and ${most}`,
-  })
+  duration.refine(
+    (text) => !pattern.test(text) || (durationMs(text) >= durationMs(least) && durationMs(text) <= durationMs(most)),
+    {
+      message: `expected a duration between ${least} and ${most}`,
+    },
+  )

@@ -9,12 +9,17 @@ describe('ids', () => {
     fc.assert(
       fc.property(times, fc.uint8Array({ minLength: 10, maxLength: 10 }), (ms, random) => {
         const id = newId('evt', ms, () => Buffer.from(random))
-        const bits = [...id.slice(4)].reduce((sum, char) => (sum << 5n) | BigInt('0123456789abcdefghjkmnpqrstvwxyz'.indexOf(char)), 0n)
+        const bits = Array.from(id.slice(4)).reduce(
+          (sum, char) => (sum << 5n) | BigInt('0123456789abcdefghjkmnpqrstvwxyz'.indexOf(char)),
+          0n,
+        )
         const hex = bits.toString(16).padStart(32, '0')
         expect(hex.slice(0, 12)).toBe(ms.toString(16).padStart(12, '0'))
         expect(hex[12]).toBe('7')
         expect('89ab').toContain(hex[16])
-        expect(Buffer.from(hex.slice(14, 16) + hex.slice(18), 'hex')).toEqual(Buffer.from([...random.slice(1, 2), ...random.slice(3)]))
+        expect(Buffer.from(hex.slice(14, 16) + hex.slice(18), 'hex')).toEqual(
+          Buffer.from([...random.slice(1, 2), ...random.slice(3)]),
+        )
         expect(eventId.safeParse(id).success).toBe(true)
         expect(timeOfId(id)).toBe(ms)
       }),
@@ -36,7 +41,13 @@ describe('ids', () => {
     expect(new Set(Array.from({ length: 10_000 }, () => newId('evt', 0))).size).toBe(10_000)
   })
 
-  test.each(['', 'evt_', 'dlv_01k0000000000000000000000', 'evt_81k00000000000000000000000', 'evt_01K00000000000000000000000'])('%j is none', (text) => {
+  test.each([
+    '',
+    'evt_',
+    'dlv_01k0000000000000000000000',
+    'evt_81k00000000000000000000000',
+    'evt_01K00000000000000000000000',
+  ])('%j is none', (text) => {
     expect(eventId.safeParse(text).success).toBe(false)
   })
 })
@@ -48,7 +59,12 @@ describe('the id of a delivery', () => {
 
   test('is the same whenever it is derived from the same event and connection, and differs otherwise', () => {
     expect(deriveDeliveryId(event, one)).toBe(deriveDeliveryId(event, one))
-    const derived = [deriveDeliveryId(event, one), deriveDeliveryId(event, other), deriveDeliveryId(newId('evt', 1_000), one), deriveDeliveryId(event, one, { key: 'k', nowMs: 1_000 })]
+    const derived = [
+      deriveDeliveryId(event, one),
+      deriveDeliveryId(event, other),
+      deriveDeliveryId(newId('evt', 1_000), one),
+      deriveDeliveryId(event, one, { key: 'k', nowMs: 1_000 }),
+    ]
     expect(new Set(derived).size).toBe(derived.length)
   })
 

@@ -24,7 +24,10 @@ type Prefix = 'evt' | 'dlv' | 'src' | 'dst' | 'con' | 'rej' | 'dup'
 const idSchema = <P extends Prefix>(prefix: P) =>
   z
     .string()
-    .regex(new RegExp(`^${prefix}_[0-7][0-9a-hjkmnp-tv-z]{25}$`), `expected an id like ${prefix}_01k0… (26 characters after the prefix)`)
+    .regex(
+      new RegExp(`^${prefix}_[0-7][0-9a-hjkmnp-tv-z]{25}$`),
+      `expected an id like ${prefix}_01k0… (26 characters after the prefix)`,
+    )
     .transform((value) => value as Id<P>)
 
 export const eventId = idSchema('evt')
@@ -93,7 +96,13 @@ function encode<P extends Prefix>(prefix: P, ms: number, tail: Buffer): Id<P> {
 function fiveBytes(a: number, b: number, c: number, d: number, e: number): string {
   const char = (bits: number) => alphabet[bits & 31] ?? ''
   return (
-    char(a >> 3) + char((a << 2) | (b >> 6)) + char(b >> 1) + char((b << 4) | (c >> 4)) +
-    char((c << 1) | (d >> 7)) + char(d >> 2) + char((d << 3) | (e >> 5)) + char(e)
+    char(a >> 3) +
+    char((a << 2) | (b >> 6)) +
+    char(b >> 1) +
+    char((b << 4) | (c >> 4)) +
+    char((c << 1) | (d >> 7)) +
+    char(d >> 2) +
+    char((d << 3) | (e >> 5)) +
+    char(e)
   )
 }

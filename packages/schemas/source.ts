@@ -13,15 +13,16 @@ export const method = z.enum(['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE', '
  * What makes two requests the same event. `auto`: the provider's own id (see packages/verify); `none`: never;
  * `body`: equal bytes; a header or a path into the body otherwise. A request without the key is never a duplicate.
  */
-export const dedupe = z
-  .strictObject({
-    by: z.union([
+export const dedupe = z.strictObject({
+  by: z
+    .union([
       z.enum(['auto', 'none', 'body']),
       z.strictObject({ header: z.string().min(1).max(200) }),
       z.strictObject({ path: z.string().min(1).max(200) }),
-    ]).default('auto'),
-    window: durationBetween('1s', '30d').default('72h'),
-  })
+    ])
+    .default('auto'),
+  window: durationBetween('1s', '30d').default('72h'),
+})
 
 export const sourceSpec = z.strictObject({
   name,

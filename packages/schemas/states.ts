@@ -6,7 +6,14 @@ export const deliveryStates = ['pending', 'queued', 'leased', 'retrying', 'deliv
 export type DeliveryState = (typeof deliveryStates)[number]
 
 /** Why a delivery is a dead letter. */
-export const deadReasons = ['retries_used_up', 'expired', 'cannot_succeed', 'gone', 'leases_lost', 'destination_deleted'] as const
+export const deadReasons = [
+  'retries_used_up',
+  'expired',
+  'cannot_succeed',
+  'gone',
+  'leases_lost',
+  'destination_deleted',
+] as const
 export type DeadReason = (typeof deadReasons)[number]
 
 /** What one HTTP try came to: SendOutcome's kinds as the attempt row keeps them. */

@@ -61,7 +61,8 @@ export async function acceptEvents(db: Db, batch: readonly NewEvent[], routeWait
   const acceptances: Acceptance[] = batch.map(() => ({ kind: 'accepted' }))
   for (const row of rows) {
     // A key without a winner would be neither an event nor a duplicate of one: nobody may be told yes.
-    if (row.first_id === null || row.first_body_hash === null) throw new Error(`the dedupe key of ${batch[row.n - 1]?.id} has no first event`)
+    if (row.first_id === null || row.first_body_hash === null)
+      throw new Error(`the dedupe key of ${batch[row.n - 1]?.id} has no first event`)
     acceptances[row.n - 1] = { kind: 'duplicate', firstId: row.first_id, firstBodyHash: row.first_body_hash }
   }
   return acceptances

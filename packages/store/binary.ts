@@ -11,7 +11,10 @@ export function byteaArray(values: ReadonlyArray<Buffer | null>): Buffer {
 
 /** Text values as UTF-8. Postgres refuses NUL in text: callers keep raw bytes in bytea. */
 export function textArray(values: ReadonlyArray<string | null>): Buffer {
-  return encode(oid.text, values.map((value) => (value === null ? null : Buffer.from(value, 'utf8'))))
+  return encode(
+    oid.text,
+    values.map((value) => (value === null ? null : Buffer.from(value, 'utf8'))),
+  )
 }
 
 function encode(elementType: number, values: ReadonlyArray<Buffer | null>): Buffer {

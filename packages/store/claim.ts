@@ -110,4 +110,3 @@ function fromRow(row: Row): ClaimedEvent {
     receivedAtMs: row.received_ms,
   }
 }
-

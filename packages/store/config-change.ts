@@ -11,9 +11,15 @@ import { sealSecret, type EncryptionKeys } from './secrets.ts'
  * One change of the configuration, of any number of rows: takes the version's row first, so changes are serial, and
  * commits durably. `work` may throw to leave everything as it was.
  */
-export async function changeConfig<T>(durable: pg.Pool, work: (change: ConfigChange) => Promise<T>): Promise<{ version: number; result: T }> {
+export async function changeConfig<T>(
+  durable: pg.Pool,
+  work: (change: ConfigChange) => Promise<T>,
+): Promise<{ version: number; result: T }> {
   return inTransaction(durable, async (db) => {
-    const { rows } = await db.query<{ version: string }>({ text: 'UPDATE config SET version = version + 1 RETURNING version', values: [] })
+    const { rows } = await db.query<{ version: string }>({
+      text: 'UPDATE config SET version = version + 1 RETURNING version',
+      values: [],
+    })
     const version = Number(rows[0]?.version)
     return { version, result: await work({ db, version }) }
   })
@@ -33,25 +39,46 @@ interface Put<I, S> {
 }
 
 /** Inserts the source, or replaces it under its id as the next version. */
-export async function putSource(change: ConfigChange, { id, spec, managedBy }: Put<SourceId, SourceSpec>, keys: EncryptionKeys): Promise<void> {
+export async function putSource(
+  change: ConfigChange,
+  { id, spec, managedBy }: Put<SourceId, SourceSpec>,
+  keys: EncryptionKeys,
+): Promise<void> {
   const { open, secret } = splitSourceSecrets(spec)
   await change.db.query({
     text: `INSERT INTO sources AS t (id, name, spec, secrets, managed_by) VALUES ($1, $2, $3, $4, $5)
       ON CONFLICT (id) DO UPDATE SET name = excluded.name, spec = excluded.spec, secrets = excluded.secrets, managed_by = excluded.managed_by,
         version = t.version + 1, updated_at = clock()`,
-    values: [id, spec.name, JSON.stringify(open), secret === undefined ? null : sealSecret(keys, id, secret), managedBy],
+    values: [
+      id,
+      spec.name,
+      JSON.stringify(open),
+      secret === undefined ? null : sealSecret(keys, id, secret),
+      managedBy,
+    ],
   })
   await remember(change, 'source', id)
 }
 
 /** Inserts the destination, or replaces it under its id as the next version; its pause and window stay. */
-export async function putDestination(change: ConfigChange, { id, spec, managedBy }: Put<DestinationId, DestinationSpec>, keys: EncryptionKeys): Promise<void> {
+export async function putDestination(
+  change: ConfigChange,
+  { id, spec, managedBy }: Put<DestinationId, DestinationSpec>,
+  keys: EncryptionKeys,
+): Promise<void> {
   const { open, secret } = splitDestinationSecrets(spec)
   await change.db.query({
     text: `INSERT INTO destinations AS t (id, name, spec, secrets, managed_by, attempt_timeout_ms) VALUES ($1, $2, $3, $4, $5, $6)
       ON CONFLICT (id) DO UPDATE SET name = excluded.name, spec = excluded.spec, secrets = excluded.secrets, managed_by = excluded.managed_by,
         attempt_timeout_ms = excluded.attempt_timeout_ms, version = t.version + 1, updated_at = clock()`,
-    values: [id, spec.name, JSON.stringify(open), secret === undefined ? null : sealSecret(keys, id, secret), managedBy, durationMs(spec.timeout)],
+    values: [
+      id,
+      spec.name,
+      JSON.stringify(open),
+      secret === undefined ? null : sealSecret(keys, id, secret),
+      managedBy,
+      durationMs(spec.timeout),
+    ],
   })
   await remember(change, 'destination', id)
 }
@@ -59,7 +86,13 @@ export async function putDestination(change: ConfigChange, { id, spec, managedBy
 /** Inserts the connection, or replaces it under its id as the next version. Its filter was compiled by the caller. */
 export async function putConnection(
   change: ConfigChange,
-  { id, spec, managedBy, sourceId, destinationId }: Put<ConnectionId, ConnectionSpec> & { sourceId: SourceId; destinationId: DestinationId },
+  {
+    id,
+    spec,
+    managedBy,
+    sourceId,
+    destinationId,
+  }: Put<ConnectionId, ConnectionSpec> & { sourceId: SourceId; destinationId: DestinationId },
 ): Promise<void> {
   await change.db.query({
     text: `INSERT INTO connections AS t (id, name, spec, managed_by, source_id, destination_id) VALUES ($1, $2, $3, $4, $5, $6)
@@ -71,7 +104,11 @@ export async function putConnection(
 }
 
 /** Soft deletes: what was decided under it stays readable; deliveries that wait for a deleted destination go dead. */
-export async function remove(change: ConfigChange, kind: 'source' | 'destination' | 'connection', id: string): Promise<boolean> {
+export async function remove(
+  change: ConfigChange,
+  kind: 'source' | 'destination' | 'connection',
+  id: string,
+): Promise<boolean> {
   const { rowCount } = await change.db.query({
     text: `UPDATE ${kind}s SET deleted_at = clock(), version = version + 1 WHERE id = $1 AND deleted_at IS NULL`,
     values: [id],
@@ -88,7 +125,12 @@ export async function remove(change: ConfigChange, kind: 'source' | 'destination
 }
 
 /** How many deliveries of a destination or connection have not ended; counting stops at `max`. */
-export async function countUnfinished(db: Db, by: 'destination' | 'connection', id: string, max = 10_000): Promise<number> {
+export async function countUnfinished(
+  db: Db,
+  by: 'destination' | 'connection',
+  id: string,
+  max = 10_000,
+): Promise<number> {
   const { rows } = await db.query<{ n: number }>({
     text: `SELECT count(*)::int AS n FROM (SELECT 1 FROM deliveries WHERE ${by}_id = $1 AND due_at IS NOT NULL LIMIT $2) t`,
     values: [id, max],
@@ -96,7 +138,11 @@ export async function countUnfinished(db: Db, by: 'destination' | 'connection', 
   return rows[0]?.n ?? 0
 }
 
-async function remember(change: ConfigChange, kind: 'source' | 'destination' | 'connection', id: string): Promise<void> {
+async function remember(
+  change: ConfigChange,
+  kind: 'source' | 'destination' | 'connection',
+  id: string,
+): Promise<void> {
   await change.db.query({
     text: `INSERT INTO config_history (kind, id, version, config_version, spec) SELECT $1, id, version, $2, spec FROM ${kind}s WHERE id = $3`,
     values: [kind, change.version, id],

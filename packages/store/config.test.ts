@@ -19,7 +19,10 @@ beforeAll(async () => {
 })
 afterAll(() => store.discard())
 
-const sourceInput = sourceSpec.parse({ name: 'stripe', verification: { scheme: 'stripe', secrets: ['whsec_very_secret_1', 'whsec_very_secret_2'] } })
+const sourceInput = sourceSpec.parse({
+  name: 'stripe',
+  verification: { scheme: 'stripe', secrets: ['whsec_very_secret_1', 'whsec_very_secret_2'] },
+})
 const destinationInput = destinationSpec.parse({
   name: 'crm',
   url: 'https://crm.example/hooks',
@@ -47,7 +50,8 @@ describe('configuration', () => {
     const { rows } = await store.durable.query<{ dump: string }>(
       `SELECT string_agg(t.row, '') AS dump FROM (SELECT sources::text AS row FROM sources UNION ALL SELECT destinations::text FROM destinations UNION ALL SELECT config_history::text FROM config_history) t`,
     )
-    for (const secret of ['very_secret', 'hook-password', Buffer.alloc(24, 3).toString('base64')]) expect(rows[0]?.dump).not.toContain(secret)
+    for (const secret of ['very_secret', 'hook-password', Buffer.alloc(24, 3).toString('base64')])
+      expect(rows[0]?.dump).not.toContain(secret)
     expect(rows[0]?.dump).toContain('tenter')
   })
 
@@ -63,13 +67,18 @@ describe('configuration', () => {
   })
 
   test('changes at once are serial: each gets a version of its own', async () => {
-    const versions = await Promise.all(Array.from({ length: 8 }, () => changeConfig(store.durable, async () => {}).then((changed) => changed.version)))
+    const versions = await Promise.all(
+      Array.from({ length: 8 }, () => changeConfig(store.durable, async () => {}).then((changed) => changed.version)),
+    )
     expect(new Set(versions).size).toBe(8)
   })
 })
 
 describe('secrets', () => {
-  const keys = [{ id: 'k2', key: randomBytes(32) }, { id: 'k1', key: randomBytes(32) }]
+  const keys = [
+    { id: 'k2', key: randomBytes(32) },
+    { id: 'k1', key: randomBytes(32) },
+  ]
 
   test('open with any key of the list, and seal with the first', () => {
     const old = sealSecret(keys.slice(1), 'src_a', { a: 1 })
@@ -81,16 +90,24 @@ describe('secrets', () => {
   test('moved to another row, changed, or under an unknown key: refused', () => {
     const sealed = sealSecret(keys, 'src_a', 'x')
     expect(() => openSecret(keys, 'src_b', sealed)).toThrow(expect.objectContaining({ code: 'secret_unreadable' }))
-    expect(() => openSecret(keys.slice(1), 'src_a', sealed)).toThrow(expect.objectContaining({ code: 'unknown_encryption_key' }))
+    expect(() => openSecret(keys.slice(1), 'src_a', sealed)).toThrow(
+      expect.objectContaining({ code: 'unknown_encryption_key' }),
+    )
     const bytes = Buffer.from(sealed.slice(3), 'base64')
     bytes[15] = (bytes[15] ?? 0) ^ 1
-    expect(() => openSecret(keys, 'src_a', `k2.${bytes.toString('base64')}`)).toThrow(expect.objectContaining({ code: 'secret_unreadable' }))
+    expect(() => openSecret(keys, 'src_a', `k2.${bytes.toString('base64')}`)).toThrow(
+      expect.objectContaining({ code: 'secret_unreadable' }),
+    )
   })
 
   test('a key id with another key behind it is refused at start, and so is a missing key that is needed', async () => {
     await checkEncryptionKeys(store.durable, testKeys)
-    await expect(checkEncryptionKeys(store.durable, [{ id: 'k1', key: randomBytes(32) }])).rejects.toMatchObject({ code: 'encryption_key_changed' })
-    await expect(checkEncryptionKeys(store.durable, [{ id: 'k9', key: randomBytes(32) }])).rejects.toMatchObject({ code: 'unknown_encryption_key' })
+    await expect(checkEncryptionKeys(store.durable, [{ id: 'k1', key: randomBytes(32) }])).rejects.toMatchObject({
+      code: 'encryption_key_changed',
+    })
+    await expect(checkEncryptionKeys(store.durable, [{ id: 'k9', key: randomBytes(32) }])).rejects.toMatchObject({
+      code: 'unknown_encryption_key',
+    })
   })
 })
 
@@ -113,7 +130,10 @@ describe('the database', () => {
     const made = await Promise.all([1, 2, 3].map(() => ensurePartitions(store.durable, now)))
     expect(made.flat()).toHaveLength(4 * (daysAhead + 1))
     expect(await ensurePartitions(store.durable, now)).toEqual([])
-    await store.durable.query({ text: `INSERT INTO events (id, source_id, source_version, state, body_bytes, received_at) VALUES ($1, 'src', 1, 'routed', 0, now())`, values: [newId('evt', now)] })
+    await store.durable.query({
+      text: `INSERT INTO events (id, source_id, source_version, state, body_bytes, received_at) VALUES ($1, 'src', 1, 'routed', 0, now())`,
+      values: [newId('evt', now)],
+    })
     const { rows } = await store.durable.query<{ home: string }>('SELECT tableoid::regclass::text AS home FROM events')
     expect(rows[0]?.home).toMatch(/events_\d{8}$/)
   })
@@ -122,10 +142,18 @@ describe('the database', () => {
     const now = Date.now() + 30 * 86_400_000
     const early = await store.durable.connect()
     await early.query('BEGIN')
-    await early.query({ text: `INSERT INTO events (id, source_id, source_version, state, body_bytes, received_at) VALUES ($1, 'src', 1, 'routed', 0, now())`, values: [newId('evt', now)] })
+    await early.query({
+      text: `INSERT INTO events (id, source_id, source_version, state, body_bytes, received_at) VALUES ($1, 'src', 1, 'routed', 0, now())`,
+      values: [newId('evt', now)],
+    })
     const making = ensurePartitions(store.durable, now)
     await until(
-      async () => (await store.guarded.query(`SELECT 1 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE c.relname = 'events_default' AND c.relnamespace = '${store.schema}'::regnamespace AND NOT l.granted`)).rowCount,
+      async () =>
+        (
+          await store.guarded.query(
+            `SELECT 1 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE c.relname = 'events_default' AND c.relnamespace = '${store.schema}'::regnamespace AND NOT l.granted`,
+          )
+        ).rowCount,
       { what: 'the partition to wait for the row' },
     )
     await early.query('COMMIT')

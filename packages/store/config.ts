@@ -51,7 +51,11 @@ const columns = {
 }
 
 export async function readConfigVersion(db: Db): Promise<number> {
-  const { rows } = await db.query<{ version: string }>({ name: 'config_version', text: 'SELECT version FROM config', values: [] })
+  const { rows } = await db.query<{ version: string }>({
+    name: 'config_version',
+    text: 'SELECT version FROM config',
+    values: [],
+  })
   return Number(rows[0]?.version)
 }
 
@@ -59,7 +63,12 @@ export async function readConfigVersion(db: Db): Promise<number> {
 export async function readConfig(db: Db, keys: EncryptionKeys): Promise<Config> {
   const all = (table: keyof typeof columns) =>
     `(SELECT coalesce(json_agg(t ORDER BY t.id), '[]') FROM (SELECT ${columns[table]} FROM ${table} WHERE deleted_at IS NULL) t) AS ${table}`
-  const { rows } = await db.query<{ version: string; sources: StoredRow[]; destinations: StoredRow[]; connections: StoredRow[] }>({
+  const { rows } = await db.query<{
+    version: string
+    sources: StoredRow[]
+    destinations: StoredRow[]
+    connections: StoredRow[]
+  }>({
     name: 'config',
     text: `SELECT (SELECT version FROM config) AS version, ${all('sources')}, ${all('destinations')}, ${all('connections')}`,
     values: [],
@@ -75,20 +84,36 @@ export async function readConfig(db: Db, keys: EncryptionKeys): Promise<Config> 
 }
 
 /** Destinations as they stand now, deleted ones too: what is under way still needs them. */
-export async function readDestinations(db: Db, ids: readonly DestinationId[], keys: EncryptionKeys): Promise<Destination[]> {
-  const { rows } = await db.query<StoredRow>({ name: 'destinations', text: `SELECT ${columns.destinations} FROM destinations WHERE id = ANY($1::text[])`, values: [ids] })
+export async function readDestinations(
+  db: Db,
+  ids: readonly DestinationId[],
+  keys: EncryptionKeys,
+): Promise<Destination[]> {
+  const { rows } = await db.query<StoredRow>({
+    name: 'destinations',
+    text: `SELECT ${columns.destinations} FROM destinations WHERE id = ANY($1::text[])`,
+    values: [ids],
+  })
   return rows.map((row) => toDestination(row, keys))
 }
 
 /** Connections as they stand now, deleted ones too. */
 export async function readConnections(db: Db, ids: readonly ConnectionId[]): Promise<Connection[]> {
-  const { rows } = await db.query<StoredRow>({ name: 'connections', text: `SELECT ${columns.connections} FROM connections WHERE id = ANY($1::text[])`, values: [ids] })
+  const { rows } = await db.query<StoredRow>({
+    name: 'connections',
+    text: `SELECT ${columns.connections} FROM connections WHERE id = ANY($1::text[])`,
+    values: [ids],
+  })
   return rows.map(toConnection)
 }
 
 /** Sources as they stand now, deleted ones too. */
 export async function readSources(db: Db, ids: readonly SourceId[], keys: EncryptionKeys): Promise<Source[]> {
-  const { rows } = await db.query<StoredRow>({ name: 'sources', text: `SELECT ${columns.sources} FROM sources WHERE id = ANY($1::text[])`, values: [ids] })
+  const { rows } = await db.query<StoredRow>({
+    name: 'sources',
+    text: `SELECT ${columns.sources} FROM sources WHERE id = ANY($1::text[])`,
+    values: [ids],
+  })
   return rows.map((row) => toSource(row, keys))
 }
 
@@ -97,7 +122,9 @@ function toSource(row: StoredRow, keys: EncryptionKeys): Source {
     id: row.id as SourceId,
     version: row.version,
     managedBy: row.managed_by,
-    spec: sourceSpec.parse(joinSourceSecrets(row.spec, row.secrets ? openSecret(keys, row.id, row.secrets) : undefined)),
+    spec: sourceSpec.parse(
+      joinSourceSecrets(row.spec, row.secrets ? openSecret(keys, row.id, row.secrets) : undefined),
+    ),
   }
 }
 
@@ -106,7 +133,9 @@ function toDestination(row: StoredRow, keys: EncryptionKeys): Destination {
     id: row.id as DestinationId,
     version: row.version,
     managedBy: row.managed_by,
-    spec: destinationSpec.parse(joinDestinationSecrets(row.spec, row.secrets ? openSecret(keys, row.id, row.secrets) : undefined)),
+    spec: destinationSpec.parse(
+      joinDestinationSecrets(row.spec, row.secrets ? openSecret(keys, row.id, row.secrets) : undefined),
+    ),
   }
 }
 

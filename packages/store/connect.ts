@@ -42,11 +42,21 @@ const idleInTransactionTimeoutMs = 10_000
  * (planning them anew took a quarter of Postgres's time), and by index: a plan that is made while a day's partition is
  * still empty must be right when it is full.
  */
-const plannedOnce = { plan_cache_mode: 'force_generic_plan', enable_seqscan: 'off', enable_hashjoin: 'off', enable_mergejoin: 'off', jit: 'off' }
+const plannedOnce = {
+  plan_cache_mode: 'force_generic_plan',
+  enable_seqscan: 'off',
+  enable_hashjoin: 'off',
+  enable_mergejoin: 'off',
+  jit: 'off',
+}
 
 export function openStore(options: StoreOptions): Store {
   const pool = (max: number, settings: Record<string, string | number>, replyTimeoutMs?: number) => {
-    const all = { ...(options.schema ? { search_path: options.schema } : {}), idle_in_transaction_session_timeout: idleInTransactionTimeoutMs, ...settings }
+    const all = {
+      ...(options.schema ? { search_path: options.schema } : {}),
+      idle_in_transaction_session_timeout: idleInTransactionTimeoutMs,
+      ...settings,
+    }
     const made = new pg.Pool({
       connectionString: options.connectionString,
       application_name: options.applicationName,
@@ -56,7 +66,9 @@ export function openStore(options: StoreOptions): Store {
       keepAlive: true,
       // A server that stopped answering, or a cut network: the query fails and its connection is thrown away.
       ...(replyTimeoutMs && { query_timeout: replyTimeoutMs }),
-      options: Object.entries(all).map(([name, value]) => `-c ${name}=${value}`).join(' '),
+      options: Object.entries(all)
+        .map(([name, value]) => `-c ${name}=${value}`)
+        .join(' '),
     })
     // Without a listener the loss of an idle connection would end the process.
     made.on('error', (error) => options.onConnectionError?.(error))
@@ -64,9 +76,21 @@ export function openStore(options: StoreOptions): Store {
   }
   const max = options.connectionsMax ?? {}
   const pools = {
-    durable: pool(max.durable ?? 4, { ...plannedOnce, synchronous_commit: 'on', statement_timeout: durableStatementTimeoutMs }, durableStatementTimeoutMs),
-    fast: pool(max.fast ?? 6, { ...plannedOnce, synchronous_commit: 'off', statement_timeout: fastStatementTimeoutMs }, fastStatementTimeoutMs),
-    guarded: pool(max.guarded ?? 4, { statement_timeout: guardedStatementTimeoutMs, default_transaction_read_only: 'on' }, guardedStatementTimeoutMs),
+    durable: pool(
+      max.durable ?? 4,
+      { ...plannedOnce, synchronous_commit: 'on', statement_timeout: durableStatementTimeoutMs },
+      durableStatementTimeoutMs,
+    ),
+    fast: pool(
+      max.fast ?? 6,
+      { ...plannedOnce, synchronous_commit: 'off', statement_timeout: fastStatementTimeoutMs },
+      fastStatementTimeoutMs,
+    ),
+    guarded: pool(
+      max.guarded ?? 4,
+      { statement_timeout: guardedStatementTimeoutMs, default_transaction_read_only: 'on' },
+      guardedStatementTimeoutMs,
+    ),
   }
   return {
     ...pools,

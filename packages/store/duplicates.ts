@@ -9,7 +9,13 @@ export const duplicatesPerEventMax = 20
  * Keeps a duplicate beside its event. One whose bytes differ is kept whole and flagged, so that an operator can promote
  * it to an event; of an equal one only that it came. Beyond the bound nothing is written: false.
  */
-export async function keepDuplicate(db: Db, id: DuplicateId, firstId: EventId, duplicate: NewEvent, differs: boolean): Promise<boolean> {
+export async function keepDuplicate(
+  db: Db,
+  id: DuplicateId,
+  firstId: EventId,
+  duplicate: NewEvent,
+  differs: boolean,
+): Promise<boolean> {
   const { rowCount } = await db.query({
     name: 'duplicate',
     text: `INSERT INTO duplicates (id, event_id, source_id, received_at, differs, type, method, path, query, headers, body, traceparent)
@@ -21,7 +27,17 @@ export async function keepDuplicate(db: Db, id: DuplicateId, firstId: EventId, d
       duplicate.sourceId,
       new Date(duplicate.receivedAtMs).toISOString(),
       differs,
-      ...(differs ? [duplicate.type, duplicate.method, duplicate.path, duplicate.query, duplicate.headers, duplicate.body, duplicate.traceparent] : [null, null, null, null, null, null, null]),
+      ...(differs
+        ? [
+            duplicate.type,
+            duplicate.method,
+            duplicate.path,
+            duplicate.query,
+            duplicate.headers,
+            duplicate.body,
+            duplicate.traceparent,
+          ]
+        : [null, null, null, null, null, null, null]),
       duplicatesPerEventMax,
     ],
   })

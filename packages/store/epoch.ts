@@ -7,7 +7,11 @@ export interface RedisEpoch {
 }
 
 export async function readRedisEpoch(db: Db): Promise<RedisEpoch | undefined> {
-  const { rows } = await db.query<{ run_id: string; key: string }>({ name: 'epoch', text: 'SELECT run_id, key FROM redis_epoch', values: [] })
+  const { rows } = await db.query<{ run_id: string; key: string }>({
+    name: 'epoch',
+    text: 'SELECT run_id, key FROM redis_epoch',
+    values: [],
+  })
   return rows[0] && { runId: rows[0].run_id, key: rows[0].key }
 }
 
@@ -22,7 +26,11 @@ export async function winRedisEpoch(db: Db, seen: RedisEpoch | undefined, now: R
         text: 'UPDATE redis_epoch SET run_id = $1, key = $2, since = clock() WHERE run_id = $3 AND key = $4',
         values: [now.runId, now.key, seen.runId, seen.key],
       })
-    : await db.query({ name: 'epoch_first', text: 'INSERT INTO redis_epoch (run_id, key) VALUES ($1, $2) ON CONFLICT DO NOTHING', values: [now.runId, now.key] })
+    : await db.query({
+        name: 'epoch_first',
+        text: 'INSERT INTO redis_epoch (run_id, key) VALUES ($1, $2) ON CONFLICT DO NOTHING',
+        values: [now.runId, now.key],
+      })
   return rowCount === 1
 }
 

@@ -23,7 +23,12 @@ export async function feed(
   destinationIds: readonly DestinationId[],
   queueWaitMs: number,
 ): Promise<{ admitted: Admitted[]; skipped: DestinationId[] }> {
-  const { rows } = await db.query<{ destination: DestinationId; delivery: DeliveryId; delivery_generation: number; locked: boolean }>({
+  const { rows } = await db.query<{
+    destination: DestinationId
+    delivery: DeliveryId
+    delivery_generation: number
+    locked: boolean
+  }>({
     name: 'feed',
     text: `SELECT destination, delivery, delivery_generation, locked FROM feed_v1($1, $2 * interval '1 millisecond', $3)`,
     values: [destinationIds, queueWaitMs, deletedMax],

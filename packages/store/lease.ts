@@ -33,7 +33,10 @@ export interface Leased {
  * A destination that is closed sends its delivery back to waiting; a deleted one ends it.
  * Waits for row locks: a live row that was skipped would lose its job.
  */
-export async function lease(db: Db, wanted: ReadonlyArray<{ id: DeliveryId; generation: number; token: string }>): Promise<Leased[]> {
+export async function lease(
+  db: Db,
+  wanted: ReadonlyArray<{ id: DeliveryId; generation: number; token: string }>,
+): Promise<Leased[]> {
   const { rows } = await db.query<{
     id: DeliveryId
     lease_token: string
@@ -81,7 +84,12 @@ export async function lease(db: Db, wanted: ReadonlyArray<{ id: DeliveryId; gene
         t.path, t.query, t.headers, t.body
       FROM moved m JOIN event_content t ON t.event_id = m.event_id
       WHERE m.state = 'leased'`,
-    values: [wanted.map((one) => one.id), wanted.map((one) => one.generation), wanted.map((one) => one.token), leaseMarginMs],
+    values: [
+      wanted.map((one) => one.id),
+      wanted.map((one) => one.generation),
+      wanted.map((one) => one.token),
+      leaseMarginMs,
+    ],
   })
   return rows.map((row) => ({
     id: row.id,

@@ -18,7 +18,11 @@ export interface MigrateOptions {
  * ahead of this code, is refused with a `MigrationError`.
  */
 export async function migrate({ connectionString, schema }: MigrateOptions): Promise<string[]> {
-  const client = new pg.Client({ connectionString, application_name: 'tenterhook-migrate', connectionTimeoutMillis: 10_000 })
+  const client = new pg.Client({
+    connectionString,
+    application_name: 'tenterhook-migrate',
+    connectionTimeoutMillis: 10_000,
+  })
   await client.connect()
   try {
     await client.query('SELECT pg_advisory_lock($1)', [migrationLock])
@@ -30,11 +34,17 @@ export async function migrate({ connectionString, schema }: MigrateOptions): Pro
       `CREATE TABLE IF NOT EXISTS migrations (name text PRIMARY KEY, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())`,
     )
     const seen = new Map(
-      (await client.query<{ name: string; checksum: string }>('SELECT name, checksum FROM migrations')).rows.map((row) => [row.name, row.checksum]),
+      (await client.query<{ name: string; checksum: string }>('SELECT name, checksum FROM migrations')).rows.map(
+        (row) => [row.name, row.checksum],
+      ),
     )
     const files = (await readdir(directory)).filter((file) => /^\d{4}_.*\.sql$/.test(file)).sort()
     for (const name of seen.keys()) {
-      if (!files.includes(name)) throw new MigrationError('schema_ahead', `the database has migration ${name}, which this version doesn't know: it was used by a newer Tenterhook`)
+      if (!files.includes(name))
+        throw new MigrationError(
+          'schema_ahead',
+          `the database has migration ${name}, which this version doesn't know: it was used by a newer Tenterhook`,
+        )
     }
     const ran: string[] = []
     for (const file of files) {
@@ -42,7 +52,8 @@ export async function migrate({ connectionString, schema }: MigrateOptions): Pro
       const checksum = createHash('sha256').update(sql).digest('hex')
       const before = seen.get(file)
       if (before === checksum) continue
-      if (before !== undefined) throw new MigrationError('migration_changed', `migration ${file} was changed after it ran on this database`)
+      if (before !== undefined)
+        throw new MigrationError('migration_changed', `migration ${file} was changed after it ran on this database`)
       await client.query('BEGIN')
       try {
         await client.query(sql)

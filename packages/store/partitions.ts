@@ -40,7 +40,10 @@ export async function ensurePartitions(pool: pg.Pool, nowMs: number): Promise<st
           values: [name, lowestIdAt(prefix, from), lowestIdAt(prefix, from + dayMs)],
         })
         if (rows[0]?.there || rows[0]?.strays) return false
-        await db.query({ text: `CREATE TABLE ${name} (LIKE ${table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (${settings})`, values: [] })
+        await db.query({
+          text: `CREATE TABLE ${name} (LIKE ${table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (${settings})`,
+          values: [],
+        })
         await db.query({
           text: `ALTER TABLE ${table} ATTACH PARTITION ${name} FOR VALUES FROM (${pg.escapeLiteral(lowestIdAt(prefix, from))}) TO (${pg.escapeLiteral(lowestIdAt(prefix, from + dayMs))})`,
           values: [],

@@ -1,7 +1,22 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { deriveDeliveryId, type ConnectionId, type DeliveryId, type DestinationId, type EventId, type SourceId } from '@tenterhook/schemas/ids'
-import { addConnection, addDestination, addSource, newEvent, openTestStore, testKeys, type TestStore } from '../../test/support/store.ts'
+import {
+  deriveDeliveryId,
+  type ConnectionId,
+  type DeliveryId,
+  type DestinationId,
+  type EventId,
+  type SourceId,
+} from '@tenterhook/schemas/ids'
+import {
+  addConnection,
+  addDestination,
+  addSource,
+  newEvent,
+  openTestStore,
+  testKeys,
+  type TestStore,
+} from '../../test/support/store.ts'
 import { acceptEvents } from './accept.ts'
 import { claimDueEvents, readAcceptedEvents, endUnroutable, triesMax, triesTogetherMax } from './claim.ts'
 import { readConfigVersion, readDestinations } from './config.ts'
@@ -23,7 +38,9 @@ beforeAll(async () => {
 })
 afterAll(() => store.discard())
 beforeEach(async () => {
-  await store.durable.query('TRUNCATE sources, destinations, connections, events, event_content, deliveries, attempts, dedupe, duplicates, redis_epoch')
+  await store.durable.query(
+    'TRUNCATE sources, destinations, connections, events, event_content, deliveries, attempts, dedupe, duplicates, redis_epoch',
+  )
   source = await addSource(store, { name: 'in' })
   destination = await addDestination(store, { name: 'out' })
   connection = await addConnection(store, source, destination, { name: 'in-out' })
@@ -36,16 +53,36 @@ async function accept(count: number): Promise<EventId[]> {
 }
 
 function deliveryOf(eventId: EventId, overrides: Partial<NewDelivery> = {}): NewDelivery {
-  return { id: deriveDeliveryId(eventId, connection), eventId, connectionId: connection, connectionVersion: 1, destinationId: destination, orderKey: null, delayMs: 0, maxAgeMs: 3_600_000, traceparent: null, ...overrides }
+  return {
+    id: deriveDeliveryId(eventId, connection),
+    eventId,
+    connectionId: connection,
+    connectionVersion: 1,
+    destinationId: destination,
+    orderKey: null,
+    delayMs: 0,
+    maxAgeMs: 3_600_000,
+    traceparent: null,
+    ...overrides,
+  }
 }
 
 async function route(eventIds: readonly EventId[], overrides: Partial<NewDelivery> = {}) {
-  const { rows } = await store.durable.query<{ id: EventId; seq: string }>({ text: 'SELECT id, seq FROM events WHERE id = ANY($1)', values: [eventIds] })
+  const { rows } = await store.durable.query<{ id: EventId; seq: string }>({
+    text: 'SELECT id, seq FROM events WHERE id = ANY($1)',
+    values: [eventIds],
+  })
   const seqs = new Map(rows.map((event) => [event.id, event.seq]))
   return routeEvents(
     store.fast,
     await readConfigVersion(store.fast),
-    eventIds.map((eventId) => ({ eventId, sourceId: source, seq: seqs.get(eventId) ?? '0', reasons: null, deliveries: [deliveryOf(eventId, overrides)] })),
+    eventIds.map((eventId) => ({
+      eventId,
+      sourceId: source,
+      seq: seqs.get(eventId) ?? '0',
+      reasons: null,
+      deliveries: [deliveryOf(eventId, overrides)],
+    })),
     10_000,
   )
 }
@@ -66,7 +103,10 @@ async function waiting(events: readonly EventId[], overrides: Partial<NewDeliver
 
 async function leased(count = 1): Promise<Leased[]> {
   const jobs = await admitted(count)
-  return lease(store.fast, jobs.map((job) => ({ ...job, token: randomUUID() })))
+  return lease(
+    store.fast,
+    jobs.map((job) => ({ ...job, token: randomUUID() })),
+  )
 }
 
 function result(one: Leased, next: AttemptResult['next']): AttemptResult {
@@ -74,12 +114,34 @@ function result(one: Leased, next: AttemptResult['next']): AttemptResult {
     id: one.id,
     token: one.token,
     next,
-    attempt: { number: one.attempt, destinationVersion: 1, startedAtMs: Date.now(), outcome: next.kind === 'delivered' ? 'delivered' : 'rejected', status: next.kind === 'delivered' ? 200 : 500, code: null, detail: null, address: null, responseHeaders: '[]', responseBody: Buffer.from([0, 1]), responseTruncated: false, timings: '{}' },
+    attempt: {
+      number: one.attempt,
+      destinationVersion: 1,
+      startedAtMs: Date.now(),
+      outcome: next.kind === 'delivered' ? 'delivered' : 'rejected',
+      status: next.kind === 'delivered' ? 200 : 500,
+      code: null,
+      detail: null,
+      address: null,
+      responseHeaders: '[]',
+      responseBody: Buffer.from([0, 1]),
+      responseTruncated: false,
+      timings: '{}',
+    },
   }
 }
 
 async function row(id: DeliveryId) {
-  const { rows } = await store.durable.query<{ state: string; failures: number; lost_leases: number; due_at: Date | null; dead_reason: string | null; attempt: number; lease_token: string | null; generation: number }>({
+  const { rows } = await store.durable.query<{
+    state: string
+    failures: number
+    lost_leases: number
+    due_at: Date | null
+    dead_reason: string | null
+    attempt: number
+    lease_token: string | null
+    generation: number
+  }>({
     text: 'SELECT * FROM deliveries WHERE id = $1',
     values: [id],
   })
@@ -102,7 +164,14 @@ describe('routing', () => {
     if (!event) throw new Error('no event')
     const old = await readConfigVersion(store.fast)
     await addDestination(store, { name: 'newer' })
-    expect(await routeEvents(store.fast, old, [{ eventId: event, sourceId: source, seq: '0', reasons: null, deliveries: [deliveryOf(event)] }], 10_000)).toEqual({ kind: 'config_changed' })
+    expect(
+      await routeEvents(
+        store.fast,
+        old,
+        [{ eventId: event, sourceId: source, seq: '0', reasons: null, deliveries: [deliveryOf(event)] }],
+        10_000,
+      ),
+    ).toEqual({ kind: 'config_changed' })
     expect(await route([event])).toMatchObject({ kind: 'routed', eventIds: [event] })
   })
 
@@ -120,7 +189,9 @@ describe('routing', () => {
     expect(await readAcceptedEvents(store.fast, [poison, ...others])).toHaveLength(4)
     for (let tries = 0; tries < triesTogetherMax; tries++) {
       await store.shiftClock(60_000)
-      expect((await claimDueEvents(store.fast, 10, 5_000)).map((event) => event.tries)).toEqual(Array(4).fill(tries + 1))
+      expect((await claimDueEvents(store.fast, 10, 5_000)).map((event) => event.tries)).toEqual(
+        Array(4).fill(tries + 1),
+      )
     }
     // What a sweep took over is no job's any more.
     expect(await readAcceptedEvents(store.fast, [poison, ...others])).toEqual([])
@@ -158,8 +229,15 @@ describe('feeding', () => {
     const [first] = await accept(1)
     await waiting([first as EventId])
     const [second] = await accept(1)
-    expect(await route([second as EventId])).toEqual({ kind: 'routed', eventIds: [second], queued: [], toFeed: [destination] })
-    expect((await feed(store.fast, [destination], 10_000)).admitted.map((one) => one.id)).toEqual([first, second].map((event) => deriveDeliveryId(event as EventId, connection)))
+    expect(await route([second as EventId])).toEqual({
+      kind: 'routed',
+      eventIds: [second],
+      queued: [],
+      toFeed: [destination],
+    })
+    expect((await feed(store.fast, [destination], 10_000)).admitted.map((one) => one.id)).toEqual(
+      [first, second].map((event) => deriveDeliveryId(event as EventId, connection)),
+    )
   })
 
   test('a destination that another feeder holds is reported, to be asked again', async () => {
@@ -201,15 +279,26 @@ describe('feeding', () => {
     await waiting(events, { maxAgeMs: 1_000 })
     await store.shiftClock(1_001)
     expect((await feed(store.fast, [destination], 10_000)).admitted).toEqual([])
-    expect(await row(deriveDeliveryId(events[0] as EventId, connection))).toMatchObject({ state: 'dead', dead_reason: 'expired', due_at: null })
+    expect(await row(deriveDeliveryId(events[0] as EventId, connection))).toMatchObject({
+      state: 'dead',
+      dead_reason: 'expired',
+      due_at: null,
+    })
   })
 
   test('what waits for a deleted destination goes dead, and nothing is sent there', async () => {
     const jobs = await admitted(1)
     await waiting(await accept(2))
     await changeConfig(store.durable, (change) => remove(change, 'destination', destination))
-    expect(await lease(store.fast, jobs.map((job) => ({ ...job, token: randomUUID() })))).toEqual([])
-    const { rows } = await store.durable.query<{ state: string; dead_reason: string }>('SELECT DISTINCT state, dead_reason FROM deliveries')
+    expect(
+      await lease(
+        store.fast,
+        jobs.map((job) => ({ ...job, token: randomUUID() })),
+      ),
+    ).toEqual([])
+    const { rows } = await store.durable.query<{ state: string; dead_reason: string }>(
+      'SELECT DISTINCT state, dead_reason FROM deliveries',
+    )
     expect(rows).toEqual([{ state: 'dead', dead_reason: 'destination_deleted' }])
     expect(await readDestinations(store.fast, [destination], testKeys)).toHaveLength(1)
   })
@@ -219,7 +308,9 @@ describe('leasing', () => {
   test('hands over what to send, once per admission', async () => {
     const [job] = await admitted(1)
     if (!job) throw new Error('nothing admitted')
-    const tries = await Promise.all(Array.from({ length: 10 }, () => lease(store.fast, [{ ...job, token: randomUUID() }])))
+    const tries = await Promise.all(
+      Array.from({ length: 10 }, () => lease(store.fast, [{ ...job, token: randomUUID() }])),
+    )
     const won = tries.flat()
     expect(won).toHaveLength(1)
     expect(won[0]).toMatchObject({ id: job.id, attempt: 1, failures: 0, body: Buffer.from('body 0') })
@@ -258,9 +349,13 @@ describe('results', () => {
   test('a success ends the delivery and its attempt is kept, bytes and all', async () => {
     const [one] = await leased()
     if (!one) throw new Error('nothing leased')
-    expect(await recordResults(store.fast, [result(one, { kind: 'delivered' })])).toEqual([{ id: one.id, destinationId: destination, state: 'delivered' }])
+    expect(await recordResults(store.fast, [result(one, { kind: 'delivered' })])).toEqual([
+      { id: one.id, destinationId: destination, state: 'delivered' },
+    ])
     expect(await row(one.id)).toMatchObject({ state: 'delivered', due_at: null, lease_token: null, failures: 0 })
-    const { rows } = await store.durable.query<{ response_body: Buffer; status: number }>('SELECT response_body, status FROM attempts')
+    const { rows } = await store.durable.query<{ response_body: Buffer; status: number }>(
+      'SELECT response_body, status FROM attempts',
+    )
     expect(rows).toEqual([{ response_body: Buffer.from([0, 1]), status: 200 }])
     expect(await recordResults(store.fast, [result(one, { kind: 'delivered' })])).toEqual([])
   })
@@ -275,7 +370,12 @@ describe('results', () => {
     const [current] = await lease(store.fast, [{ ...job, token: randomUUID() }])
     if (!current) throw new Error('nothing leased')
     expect(await recordResults(store.fast, [result(old, { kind: 'dead', reason: 'retries_used_up' })])).toEqual([])
-    expect(await row(old.id)).toMatchObject({ state: 'leased', lease_token: current.token, failures: 0, lost_leases: 1 })
+    expect(await row(old.id)).toMatchObject({
+      state: 'leased',
+      lease_token: current.token,
+      failures: 0,
+      lost_leases: 1,
+    })
   })
 
   test("a late success counts, but doesn't end another's living lease", async () => {
@@ -288,7 +388,9 @@ describe('results', () => {
     const [current] = await lease(store.fast, [{ ...job, token: randomUUID() }])
     if (!current) throw new Error('nothing leased')
     expect(await recordResults(store.fast, [result(old, { kind: 'delivered' })])).toMatchObject([{ state: 'leased' }])
-    expect(await recordResults(store.fast, [result(current, { kind: 'retry', delayMs: 1_000 })])).toMatchObject([{ state: 'delivered' }])
+    expect(await recordResults(store.fast, [result(current, { kind: 'retry', delayMs: 1_000 })])).toMatchObject([
+      { state: 'delivered' },
+    ])
   })
 
   test('a late success brings a dead delivery back to delivered', async () => {
@@ -328,7 +430,11 @@ describe('results', () => {
       if (!one) throw new Error('nothing leased')
       await store.shiftClock(one.leaseMs + 1)
       await sweepLeases(store.fast, 10)
-      expect(await row(id)).toMatchObject({ failures: 0, lost_leases: lost, state: lost === lostLeasesMax ? 'dead' : 'retrying' })
+      expect(await row(id)).toMatchObject({
+        failures: 0,
+        lost_leases: lost,
+        state: lost === lostLeasesMax ? 'dead' : 'retrying',
+      })
       generation = (await feed(store.fast, [destination], 10_000)).admitted[0]?.generation ?? 0
     }
     expect(await row(id)).toMatchObject({ dead_reason: 'leases_lost' })
@@ -360,10 +466,14 @@ describe('a new Redis', () => {
   test('is taken over by one copy alone, which wakes what waited for a job at a bounded pace', async () => {
     await admitted(20)
     await accept(2)
-    const wins = await Promise.all(Array.from({ length: 5 }, (_, i) => winRedisEpoch(store.fast, undefined, { runId: 'r1', key: `k${i}` })))
+    const wins = await Promise.all(
+      Array.from({ length: 5 }, (_, i) => winRedisEpoch(store.fast, undefined, { runId: 'r1', key: `k${i}` })),
+    )
     expect(wins.filter(Boolean)).toHaveLength(1)
     const seen = await readRedisEpoch(store.fast)
-    const again = await Promise.all(Array.from({ length: 5 }, (_, i) => winRedisEpoch(store.fast, seen, { runId: 'r2', key: `k${i}` })))
+    const again = await Promise.all(
+      Array.from({ length: 5 }, (_, i) => winRedisEpoch(store.fast, seen, { runId: 'r2', key: `k${i}` })),
+    )
     expect(again.filter(Boolean)).toHaveLength(1)
     expect(await wakeForNewEpoch(store.fast, 10)).toEqual({ events: 2, deliveries: 20 })
     await store.shiftClock(1_050)

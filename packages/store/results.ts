@@ -24,10 +24,7 @@ export interface AttemptRow {
 export interface AttemptResult {
   id: DeliveryId
   token: string
-  next:
-    | { kind: 'delivered' }
-    | { kind: 'retry'; delayMs: number }
-    | { kind: 'dead'; reason: DeadReason }
+  next: { kind: 'delivered' } | { kind: 'retry'; delayMs: number } | { kind: 'dead'; reason: DeadReason }
   attempt: AttemptRow
 }
 
@@ -100,7 +97,11 @@ export async function recordResults(db: Db, results: readonly AttemptResult[]): 
 }
 
 /** T11: gives back leases under which nothing was sent, to be leased again after `delayMs`. */
-export async function releaseLeases(db: Db, leases: ReadonlyArray<{ id: DeliveryId; token: string }>, delayMs: number): Promise<DestinationId[]> {
+export async function releaseLeases(
+  db: Db,
+  leases: ReadonlyArray<{ id: DeliveryId; token: string }>,
+  delayMs: number,
+): Promise<DestinationId[]> {
   const { rows } = await db.query<{ destination_id: DestinationId }>({
     name: 'release',
     text: `WITH l AS MATERIALIZED (

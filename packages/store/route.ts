@@ -39,9 +39,21 @@ export type Routed =
  * moved, so that two copies never make a union; admits at once what has room (T3). Does nothing unless the
  * configuration still has `configVersion`. `queueWaitMs` as for feed().
  */
-export async function routeEvents(db: Db, configVersion: number, batch: readonly Routing[], queueWaitMs: number): Promise<Routed> {
-  const deliveries = batch.flatMap((routing, i) => routing.deliveries.map((delivery) => ({ ...delivery, seq: routing.seq, sourceId: routing.sourceId, event: i + 1 })))
-  const { rows } = await db.query<{ current_version: string; not_moved: EventId[] | null; waiting: DeliveryId[] | null; to_feed: DestinationId[] | null }>({
+export async function routeEvents(
+  db: Db,
+  configVersion: number,
+  batch: readonly Routing[],
+  queueWaitMs: number,
+): Promise<Routed> {
+  const deliveries = batch.flatMap((routing, i) =>
+    routing.deliveries.map((delivery) => ({ ...delivery, seq: routing.seq, sourceId: routing.sourceId, event: i + 1 })),
+  )
+  const { rows } = await db.query<{
+    current_version: string
+    not_moved: EventId[] | null
+    waiting: DeliveryId[] | null
+    to_feed: DestinationId[] | null
+  }>({
     name: 'route',
     text: `SELECT current_version, not_moved, waiting, to_feed
       FROM route_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15 * interval '1 millisecond')`,
@@ -70,7 +82,9 @@ export async function routeEvents(db: Db, configVersion: number, batch: readonly
   return {
     kind: 'routed',
     eventIds: batch.flatMap((routing) => (notMoved.has(routing.eventId) ? [] : routing.eventId)),
-    queued: deliveries.flatMap((delivery) => (notMoved.has(delivery.eventId) || waiting.has(delivery.id) ? [] : delivery.id)),
+    queued: deliveries.flatMap((delivery) =>
+      notMoved.has(delivery.eventId) || waiting.has(delivery.id) ? [] : delivery.id,
+    ),
     toFeed: row.to_feed ?? [],
   }
 }

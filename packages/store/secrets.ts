@@ -26,15 +26,27 @@ export function openSecret(keys: EncryptionKeys, row: string, text: string): unk
   const dot = text.indexOf('.')
   const id = text.slice(0, dot)
   const found = keys.find((key) => key.id === id)
-  if (!found) throw new SecretError('unknown_encryption_key', `${row} is encrypted with key ${JSON.stringify(id)}, which TENTERHOOK_ENCRYPTION_KEYS does not have`)
+  if (!found)
+    throw new SecretError(
+      'unknown_encryption_key',
+      `${row} is encrypted with key ${JSON.stringify(id)}, which TENTERHOOK_ENCRYPTION_KEYS does not have`,
+    )
   const sealed = Buffer.from(text.slice(dot + 1), 'base64')
   try {
     const decipher = createDecipheriv('aes-256-gcm', found.key, sealed.subarray(0, ivBytes))
     decipher.setAAD(Buffer.from(row))
     decipher.setAuthTag(sealed.subarray(sealed.length - tagBytes))
-    return JSON.parse(Buffer.concat([decipher.update(sealed.subarray(ivBytes, sealed.length - tagBytes)), decipher.final()]).toString('utf8'))
+    return JSON.parse(
+      Buffer.concat([decipher.update(sealed.subarray(ivBytes, sealed.length - tagBytes)), decipher.final()]).toString(
+        'utf8',
+      ),
+    )
   } catch (cause) {
-    throw new SecretError('secret_unreadable', `the secrets of ${row} can't be decrypted with key ${JSON.stringify(id)}: wrong key, or the row was changed`, cause)
+    throw new SecretError(
+      'secret_unreadable',
+      `the secrets of ${row} can't be decrypted with key ${JSON.stringify(id)}: wrong key, or the row was changed`,
+      cause,
+    )
   }
 }
 
@@ -44,13 +56,20 @@ export function openSecret(keys: EncryptionKeys, row: string, text: string): unk
  */
 export async function checkEncryptionKeys(db: Db, keys: EncryptionKeys): Promise<void> {
   for (const { id, key } of keys) {
-    const fingerprint = createHash('sha256').update('tenterhook key fingerprint\n').update(key).digest('hex').slice(0, 32)
+    const fingerprint = createHash('sha256')
+      .update('tenterhook key fingerprint\n')
+      .update(key)
+      .digest('hex')
+      .slice(0, 32)
     const { rows } = await db.query<{ fingerprint: string }>({
       text: `INSERT INTO encryption_keys (id, fingerprint) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET id = excluded.id RETURNING fingerprint`,
       values: [id, fingerprint],
     })
     if (rows[0]?.fingerprint !== fingerprint) {
-      throw new SecretError('encryption_key_changed', `encryption key ${JSON.stringify(id)} is not the one this database was used with: give a new key a new id, and keep the old one in the list`)
+      throw new SecretError(
+        'encryption_key_changed',
+        `encryption key ${JSON.stringify(id)} is not the one this database was used with: give a new key a new id, and keep the old one in the list`,
+      )
     }
   }
   const { rows } = await db.query<{ key_id: string }>({
@@ -59,7 +78,10 @@ export async function checkEncryptionKeys(db: Db, keys: EncryptionKeys): Promise
   })
   const missing = rows.map((row) => row.key_id).filter((id) => !keys.some((key) => key.id === id))
   if (missing.length > 0) {
-    throw new SecretError('unknown_encryption_key', `stored secrets need encryption key ${missing.map((id) => JSON.stringify(id)).join(', ')}, which TENTERHOOK_ENCRYPTION_KEYS does not have`)
+    throw new SecretError(
+      'unknown_encryption_key',
+      `stored secrets need encryption key ${missing.map((id) => JSON.stringify(id)).join(', ')}, which TENTERHOOK_ENCRYPTION_KEYS does not have`,
+    )
   }
 }
 

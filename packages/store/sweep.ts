@@ -6,7 +6,10 @@ import type { Db } from './connect.ts'
 export const lostLeasesMax = 20
 
 /** T6: ends leases that ran out. The condition stands in the locking statement, or a success just recorded would be undone. */
-export async function sweepLeases(db: Db, rowsMax: number): Promise<{ id: DeliveryId; destinationId: DestinationId; state: DeliveryState }[]> {
+export async function sweepLeases(
+  db: Db,
+  rowsMax: number,
+): Promise<{ id: DeliveryId; destinationId: DestinationId; state: DeliveryState }[]> {
   const { rows } = await db.query<{ id: DeliveryId; destination_id: DestinationId; state: DeliveryState }>({
     name: 'sweep_leases',
     text: `WITH l AS MATERIALIZED (

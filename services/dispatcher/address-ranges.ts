@@ -106,7 +106,12 @@ export function isatapIPv4(address: ipaddr.IPv6): ipaddr.IPv4 | undefined {
 }
 
 function ipv4At(address: ipaddr.IPv6, offset: number, xor = 0): ipaddr.IPv4 {
-  return new ipaddr.IPv4(address.toByteArray().slice(offset, offset + 4).map((byte) => byte ^ xor))
+  return new ipaddr.IPv4(
+    address
+      .toByteArray()
+      .slice(offset, offset + 4)
+      .map((byte) => byte ^ xor),
+  )
 }
 
 function ipv6Block(cidr: string): Cidr<ipaddr.IPv6> {

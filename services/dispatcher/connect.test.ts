@@ -31,7 +31,9 @@ function connector(addresses: readonly string[], timeoutMs = 1_000) {
 }
 
 async function tlsServer(options: TlsOptions = {}) {
-  const server = createTlsServer({ key: testCertificateKey, cert: testCertificate, ...options }, (socket) => socket.on('error', () => {}))
+  const server = createTlsServer({ key: testCertificateKey, cert: testCertificate, ...options }, (socket) =>
+    socket.on('error', () => {}),
+  )
   server.on('tlsClientError', () => {})
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   onTestFinished(() => void server.close())
@@ -75,13 +77,20 @@ describe('addresses', () => {
 
   test('that refuse, all of them, are refused with each reason', async () => {
     const outcome = await connector(['127.0.0.1', '127.0.0.1'])({ port: await closedPort() })
-    expect(outcome).toMatchObject({ kind: 'unreachable', code: 'connect_refused', detail: expect.stringMatching(/127\.0\.0\.1 .*ECONNREFUSED; 127\.0\.0\.1 .*ECONNREFUSED/) })
+    expect(outcome).toMatchObject({
+      kind: 'unreachable',
+      code: 'connect_refused',
+      detail: expect.stringMatching(/127\.0\.0\.1 .*ECONNREFUSED; 127\.0\.0\.1 .*ECONNREFUSED/),
+    })
   })
 
   test('that keep silent end at the deadline, and nothing stays open', async () => {
     const port = await deafPort()
     const startMs = performance.now()
-    expect(await connector(['127.0.0.1', '127.0.0.1'], 300)({ port })).toMatchObject({ kind: 'unreachable', code: 'connect_timeout' })
+    expect(await connector(['127.0.0.1', '127.0.0.1'], 300)({ port })).toMatchObject({
+      kind: 'unreachable',
+      code: 'connect_timeout',
+    })
     expect(performance.now() - startMs).toBeLessThan(1_500)
   })
 
@@ -96,7 +105,10 @@ describe('addresses', () => {
 
   test('of which only some are allowed are tried without the others', async () => {
     const server = await rawServer(() => {})
-    expect(await connector(['10.0.0.1', '127.0.0.1', '169.254.169.254'])({ port: server.port })).toMatchObject({ kind: 'connected', address: '127.0.0.1' })
+    expect(await connector(['10.0.0.1', '127.0.0.1', '169.254.169.254'])({ port: server.port })).toMatchObject({
+      kind: 'connected',
+      address: '127.0.0.1',
+    })
     expect(await connector(['10.0.0.1', '169.254.169.254'])({ port: server.port })).toMatchObject({
       kind: 'blocked',
       code: 'address_private',
@@ -110,7 +122,11 @@ describe('TLS', () => {
   test('proves the name in the URL, and sends it as server name', async () => {
     const port = await tlsServer()
     const outcome = await connector(['127.0.0.1'])({ port, tls: true })
-    expect(outcome).toMatchObject({ kind: 'connected', address: '127.0.0.1', timings: { connectMs: expect.any(Number), tlsMs: expect.any(Number) } })
+    expect(outcome).toMatchObject({
+      kind: 'connected',
+      address: '127.0.0.1',
+      timings: { connectMs: expect.any(Number), tlsMs: expect.any(Number) },
+    })
     expect(outcome).toHaveProperty('socket.servername', 'receiver.test')
     expect(outcome).toHaveProperty('socket.alpnProtocol', false)
   })
@@ -125,16 +141,24 @@ describe('TLS', () => {
     expect(await connector(['127.0.0.1'])({ port, tls: true })).toHaveProperty('socket.alpnProtocol', 'http/1.1')
   })
 
-  test('fails for another name than the certificate\'s', async () => {
+  test("fails for another name than the certificate's", async () => {
     const port = await tlsServer()
-    expect(await connector(['127.0.0.1'])({ hostname: 'other.test', port, tls: true })).toMatchObject({ kind: 'unreachable', code: 'tls_failed', detail: expect.stringContaining('ERR_TLS_CERT_ALTNAME_INVALID') })
+    expect(await connector(['127.0.0.1'])({ hostname: 'other.test', port, tls: true })).toMatchObject({
+      kind: 'unreachable',
+      code: 'tls_failed',
+      detail: expect.stringContaining('ERR_TLS_CERT_ALTNAME_INVALID'),
+    })
   })
 
   test('fails for a certificate that nobody we trust has signed', async () => {
     setDefaultCACertificates(usual)
     onTestFinished(() => setDefaultCACertificates([...usual, testAuthority]))
     const port = await tlsServer()
-    expect(await connector(['127.0.0.1'])({ port, tls: true })).toMatchObject({ kind: 'unreachable', code: 'tls_failed', detail: expect.stringMatching(/UNABLE_TO|SELF_SIGNED/) })
+    expect(await connector(['127.0.0.1'])({ port, tls: true })).toMatchObject({
+      kind: 'unreachable',
+      code: 'tls_failed',
+      detail: expect.stringMatching(/UNABLE_TO|SELF_SIGNED/),
+    })
   })
 
   test.each([
@@ -142,14 +166,20 @@ describe('TLS', () => {
     ['hangs up', ''],
   ])('fails with a server that %s', async (_what, bytes) => {
     const server = await rawServer((socket) => socket.end(bytes))
-    expect(await connector(['127.0.0.1'])({ port: server.port, tls: true })).toMatchObject({ kind: 'unreachable', code: 'tls_failed' })
+    expect(await connector(['127.0.0.1'])({ port: server.port, tls: true })).toMatchObject({
+      kind: 'unreachable',
+      code: 'tls_failed',
+    })
     await until(() => server.open() === 0, { what: 'the connection to be closed' })
   })
 
   test('with a server that says nothing ends at the deadline of the connection', async () => {
     const server = await rawServer(() => {})
     const startMs = performance.now()
-    expect(await connector(['127.0.0.1'], 200)({ port: server.port, tls: true })).toMatchObject({ kind: 'unreachable', code: 'connect_timeout' })
+    expect(await connector(['127.0.0.1'], 200)({ port: server.port, tls: true })).toMatchObject({
+      kind: 'unreachable',
+      code: 'connect_timeout',
+    })
     expect(performance.now() - startMs).toBeLessThan(1_500)
     await until(() => server.open() === 0, { what: 'the connection to be closed' })
   })

@@ -46,7 +46,8 @@ export function createConnector({ guard, resolver, monotonicMs, timeoutMs = 3_00
       const resolution = await unlessAborted(resolver.resolve(hostname), signal)
       timings.dnsMs = monotonicMs() - startMs
       if (resolution === undefined) return { kind: 'aborted' }
-      if (resolution.kind === 'failed') return { kind: 'unreachable', code: resolution.code, detail: resolution.detail, timings }
+      if (resolution.kind === 'failed')
+        return { kind: 'unreachable', code: resolution.code, detail: resolution.detail, timings }
       addresses = resolution.addresses
     }
 
@@ -91,7 +92,12 @@ type Opened =
  * The first of the addresses that answers: each is tried when the one before has failed or is silent for a while, none
  * is given up before the deadline (RFC 8305 §5), and the losers are destroyed.
  */
-function openFirst(addresses: readonly string[], port: number, timeoutMs: number, signal: AbortSignal): Promise<Opened> {
+function openFirst(
+  addresses: readonly string[],
+  port: number,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<Opened> {
   const { promise, resolve } = Promise.withResolvers<Opened>()
   const opening = new Set<Socket>()
   const failures: string[] = []
@@ -113,14 +119,22 @@ function openFirst(addresses: readonly string[], port: number, timeoutMs: number
     clearTimeout(stagger)
     const address = addresses[next++]
     if (address === undefined) {
-      if (opening.size === 0) finish({ kind: 'unreachable', code: firstCode ?? 'connect_failed', detail: failures.join('; ') })
+      if (opening.size === 0)
+        finish({ kind: 'unreachable', code: firstCode ?? 'connect_failed', detail: failures.join('; ') })
       return
     }
-    const socket = connectTcp({ host: address, port, noDelay: true, keepAlive: true, keepAliveInitialDelay: keepAliveInitialDelayMs })
+    const socket = connectTcp({
+      host: address,
+      port,
+      noDelay: true,
+      keepAlive: true,
+      keepAliveInitialDelay: keepAliveInitialDelayMs,
+    })
     opening.add(socket)
     socket.on('error', (error: NodeJS.ErrnoException) => {
       if (!opening.delete(socket)) return
-      if (exhaustion.has(error.code ?? '')) return finish({ kind: 'exhausted', detail: `${error.code}: no socket to ${address}` })
+      if (exhaustion.has(error.code ?? ''))
+        return finish({ kind: 'exhausted', detail: `${error.code}: no socket to ${address}` })
       firstCode ??= connectCodes[error.code ?? ''] ?? 'connect_failed'
       failures.push(`${address} port ${port}: ${error.code}`)
       tryNext()
@@ -134,7 +148,11 @@ function openFirst(addresses: readonly string[], port: number, timeoutMs: number
 
   const deadline = setTimeout(() => {
     const silent = addresses.slice(0, next).join(', ')
-    finish({ kind: 'unreachable', code: 'connect_timeout', detail: `no answer from ${silent} port ${port} within ${timeoutMs} ms` })
+    finish({
+      kind: 'unreachable',
+      code: 'connect_timeout',
+      detail: `no answer from ${silent} port ${port} within ${timeoutMs} ms`,
+    })
   }, timeoutMs)
   signal.addEventListener('abort', abort, { once: true })
   if (signal.aborted) abort()
@@ -149,13 +167,21 @@ const connectCodes: Readonly<Record<string, UnreachableCode>> = {
 }
 const exhaustion = new Set(['EMFILE', 'ENFILE', 'ENOBUFS', 'ENOMEM'])
 
-type Secured = { kind: 'connected'; socket: Socket } | { kind: 'unreachable'; code: UnreachableCode; detail: string } | { kind: 'aborted' }
+type Secured =
+  | { kind: 'connected'; socket: Socket }
+  | { kind: 'unreachable'; code: UnreachableCode; detail: string }
+  | { kind: 'aborted' }
 
 /** The name in the URL is what the certificate must be for, and HTTP/1.1 what is spoken. Any failure destroys the socket. */
 function secure(tcp: Socket, hostname: string, timeoutMs: number, signal: AbortSignal): Promise<Secured> {
   const { promise, resolve } = Promise.withResolvers<Secured>()
   // Server names are for names (RFC 6066 §3); the certificate of an address is checked against `host`.
-  const socket = connectTls({ socket: tcp, host: hostname, servername: isIP(hostname) === 0 ? hostname : '', ALPNProtocols: ['http/1.1'] })
+  const socket = connectTls({
+    socket: tcp,
+    host: hostname,
+    servername: isIP(hostname) === 0 ? hostname : '',
+    ALPNProtocols: ['http/1.1'],
+  })
 
   const finish = (secured: Secured) => {
     clearTimeout(deadline)
@@ -175,7 +201,11 @@ function secure(tcp: Socket, hostname: string, timeoutMs: number, signal: AbortS
   if (signal.aborted) abort()
   socket.once('secureConnect', () => finish({ kind: 'connected', socket }))
   socket.on('error', (error: NodeJS.ErrnoException) => {
-    finish({ kind: 'unreachable', code: 'tls_failed', detail: `${error.code ?? 'TLS'}: ${error.message.slice(0, 200)}` })
+    finish({
+      kind: 'unreachable',
+      code: 'tls_failed',
+      detail: `${error.code ?? 'TLS'}: ${error.message.slice(0, 200)}`,
+    })
   })
   return promise
 }

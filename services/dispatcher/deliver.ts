@@ -49,7 +49,12 @@ export async function deliver(id: DeliveryId, generation: number, deps: DeliverD
 }
 
 /** The first half: a socket and the lease. What it returns makes the attempt and must be called; nothing when there is none to make. */
-export async function takeLease(id: DeliveryId, generation: number, deps: DeliverDeps, stop: AbortSignal): Promise<(() => Promise<void>) | undefined> {
+export async function takeLease(
+  id: DeliveryId,
+  generation: number,
+  deps: DeliverDeps,
+  stop: AbortSignal,
+): Promise<(() => Promise<void>) | undefined> {
   await deps.slots.take()
   // Before the lease is asked for: its time runs from here at the latest.
   const askedMs = deps.clock.monotonicMs()
@@ -75,8 +80,15 @@ export async function takeLease(id: DeliveryId, generation: number, deps: Delive
 
 async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, stop: AbortSignal): Promise<void> {
   const target = await deps.targetOf(leased)
-  const consumer = deps.tracing.startSpan('process deliver', { kind: 'consumer', parent: leased.traceparent ?? undefined, attributes: { 'tenterhook.delivery.id': leased.id } })
-  const client = deps.tracing.startSpan(`${target.destination.spec.method} ${target.destination.spec.name}`, { kind: 'client', parent: consumer.traceparent })
+  const consumer = deps.tracing.startSpan('process deliver', {
+    kind: 'consumer',
+    parent: leased.traceparent ?? undefined,
+    attributes: { 'tenterhook.delivery.id': leased.id },
+  })
+  const client = deps.tracing.startSpan(`${target.destination.spec.method} ${target.destination.spec.name}`, {
+    kind: 'client',
+    parent: consumer.traceparent,
+  })
   const startedAtMs = deps.clock.nowMs()
 
   const prepared = requestOf({ leased, target, traceparent: client.traceparent, nowMs: startedAtMs })
@@ -89,8 +101,13 @@ async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, s
           beforeFirstByte: () => deps.clock.monotonicMs() + target.timeoutMs <= leaseEndsMs,
         })
   deps.probe('dispatcher.after_send')
-  client.set({ 'http.response.status_code': 'status' in outcome ? outcome.status : undefined, 'tenterhook.outcome': outcome.kind })
-  client.end(outcome.kind === 'delivered' ? undefined : { error: 'code' in outcome ? outcome.code : String(outcome.status) })
+  client.set({
+    'http.response.status_code': 'status' in outcome ? outcome.status : undefined,
+    'tenterhook.outcome': outcome.kind,
+  })
+  client.end(
+    outcome.kind === 'delivered' ? undefined : { error: 'code' in outcome ? outcome.code : String(outcome.status) },
+  )
 
   if (outcome.kind === 'abandoned') {
     await deps.release(leased, outcome.code === 'no_socket' ? noSocketWaitMs : 0)
@@ -112,9 +129,13 @@ async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, s
   deps.probe('dispatcher.after_result')
   if (decision.kind === 'dead' && decision.pauseDestination) {
     await deps.pauseDestination(leased.destinationId, 'it answered 410 Gone')
-    deps.log.error({ event: 'destination.paused', destination: target.destination.spec.name, delivery: leased.id }, 'the destination answered 410 Gone and was paused; resume it when it is back')
+    deps.log.error(
+      { event: 'destination.paused', destination: target.destination.spec.name, delivery: leased.id },
+      'the destination answered 410 Gone and was paused; resume it when it is back',
+    )
   }
-  if (decision.kind === 'retry' && decision.slowDestinationMs !== undefined) await deps.slowDestination(leased.destinationId, decision.slowDestinationMs)
+  if (decision.kind === 'retry' && decision.slowDestinationMs !== undefined)
+    await deps.slowDestination(leased.destinationId, decision.slowDestinationMs)
   deps.feed([leased.destinationId])
   consumer.end()
   report(leased, target, outcome, recorded, consumer.traceId, deps)
@@ -156,7 +177,14 @@ function nextOf(decision: Decision): AttemptResult['next'] {
   }
 }
 
-function report(leased: Leased, target: Target, outcome: AttemptOutcome, recorded: Recorded | undefined, traceId: string, deps: DeliverDeps): void {
+function report(
+  leased: Leased,
+  target: Target,
+  outcome: AttemptOutcome,
+  recorded: Recorded | undefined,
+  traceId: string,
+  deps: DeliverDeps,
+): void {
   const destination = target.destination.spec.name
   const status = 'status' in outcome ? outcome.status : undefined
   const code = 'code' in outcome ? outcome.code : undefined

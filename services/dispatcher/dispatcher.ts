@@ -37,7 +37,10 @@ import { createTargets } from './targets.ts'
 const epochEveryMs = 1_000
 
 /** The dispatcher, wired: what main.ts runs, and what a test's own entry runs with a probe that kills. */
-export async function dispatcherService(environment: Environment<typeof dispatcherVariables>, probe: Probe): Promise<ServiceSettings & { settings: Record<string, unknown> }> {
+export async function dispatcherService(
+  environment: Environment<typeof dispatcherVariables>,
+  probe: Probe,
+): Promise<ServiceSettings & { settings: Record<string, unknown> }> {
   const log = createLogger({ service: 'dispatcher', level: environment.LOG_LEVEL })
   const metrics = createMetrics({ service: 'dispatcher' })
   const clock = systemClock()
@@ -68,7 +71,11 @@ export async function dispatcherService(environment: Environment<typeof dispatch
   })
   const results = createResults({
     record: (batch) => recordResults(store.fast, batch),
-    onFailed: (error, count) => log.warn({ event: 'results.not_recorded', results: count, error }, 'results could not be recorded; they are kept and tried again'),
+    onFailed: (error, count) =>
+      log.warn(
+        { event: 'results.not_recorded', results: count, error },
+        'results could not be recorded; they are kept and tried again',
+      ),
   })
   const slots = createSlots(environment.TENTERHOOK_DISPATCHER_CONCURRENCY)
   const deps: DeliverDeps = {
@@ -120,7 +127,12 @@ export async function dispatcherService(environment: Environment<typeof dispatch
         },
         stop: () => store.close(),
       },
-      clockSync({ clock, readPostgresMs: () => readClock(store.fast), log, onOffset: (ms) => metrics.clockOffset.set(ms / 1_000) }),
+      clockSync({
+        clock,
+        readPostgresMs: () => readClock(store.fast),
+        log,
+        onOffset: (ms) => metrics.clockOffset.set(ms / 1_000),
+      }),
       { name: 'queue', start: async () => {}, stop: (signal) => producer.stop(signal) },
       { name: 'feeder', start: async () => {}, stop: (signal) => feeder.stop(signal) },
       { name: 'results', start: async () => {}, stop: (signal) => results.stop(signal) },

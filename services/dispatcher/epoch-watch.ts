@@ -33,6 +33,7 @@ export async function watchEpoch(deps: {
   if (!stored) return
   deps.onEpoch()
   const line = { event: 'redis.new_epoch', ...woken }
-  if (woken.deliveries + woken.events === 0) deps.log.info(line, 'Redis was restarted, wiped or rewound; nothing waited for its jobs')
+  if (woken.deliveries + woken.events === 0)
+    deps.log.info(line, 'Redis was restarted, wiped or rewound; nothing waited for its jobs')
   else deps.log.warn(line, 'Redis was restarted, wiped or rewound: what its jobs stood for is taken over from Postgres')
 }

@@ -11,8 +11,20 @@ test('a stop that came before it began ends it at once, and nothing is written',
   onTestFinished(() => void socket.destroy())
   await once(socket, 'connect')
   const monotonicMs = () => performance.now()
-  const line = createSockets({ monotonicMs, socketsMax: 1, socketsPerShareMax: 1, waitTimeoutMs: 1_000 }).createLine(server.url, socket, '127.0.0.1')
-  const exchanged = exchange(line, { method: 'POST', path: '/', headers: [], body: Buffer.from('x'), signal: AbortSignal.abort('timeout'), monotonicMs, mayWrite: () => true })
+  const line = createSockets({ monotonicMs, socketsMax: 1, socketsPerShareMax: 1, waitTimeoutMs: 1_000 }).createLine(
+    server.url,
+    socket,
+    '127.0.0.1',
+  )
+  const exchanged = exchange(line, {
+    method: 'POST',
+    path: '/',
+    headers: [],
+    body: Buffer.from('x'),
+    signal: AbortSignal.abort('timeout'),
+    monotonicMs,
+    mayWrite: () => true,
+  })
   expect(await exchanged).toMatchObject({ end: 'stopped', written: false, response: undefined })
   expect(server.text()).toBe('')
 })

@@ -31,7 +31,10 @@ export type ExchangeOptions = {
 }
 
 /** One request and its response over a line. Always settles when the signal says so; redirects are responses like others. */
-export function exchange({ client }: Line, { method, path, headers, body, signal, monotonicMs, mayWrite }: ExchangeOptions): Promise<Exchange> {
+export function exchange(
+  { client }: Line,
+  { method, path, headers, body, signal, monotonicMs, mayWrite }: ExchangeOptions,
+): Promise<Exchange> {
   const { promise, resolve } = Promise.withResolvers<Exchange>()
   const chunks: Buffer[] = []
   let bytes = 0
@@ -45,7 +48,8 @@ export function exchange({ client }: Line, { method, path, headers, body, signal
     settled = true
     signal.removeEventListener('abort', stop)
     // Copied: the chunks are windows into read buffers of 64 KiB.
-    const response = head === undefined ? undefined : { ...head, body: Buffer.concat(chunks, Math.min(bytes, responseBytesMax)) }
+    const response =
+      head === undefined ? undefined : { ...head, body: Buffer.concat(chunks, Math.min(bytes, responseBytesMax)) }
     resolve({ end, error, written: writtenMs !== undefined, response, firstByteMs })
   }
   const stop = () => settle('stopped')

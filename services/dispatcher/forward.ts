@@ -23,7 +23,17 @@ const dropped = new Set(
 const droppedPrefixes = ['proxy-', 'x-forwarded-']
 
 /** Of a destination's own headers, only framing is ours: undici refuses or contradicts these. */
-const framing = new Set(['connection', 'keep-alive', 'te', 'trailer', 'transfer-encoding', 'upgrade', 'host', 'content-length', 'expect'])
+const framing = new Set([
+  'connection',
+  'keep-alive',
+  'te',
+  'trailer',
+  'transfer-encoding',
+  'upgrade',
+  'host',
+  'content-length',
+  'expect',
+])
 
 export type Forwarded = {
   /** The event's headers, as received. */
@@ -52,20 +62,39 @@ export type Forwarded = {
  * Webhooks and the destination's deliveries are not signed by us, its `webhook-id`, `-timestamp` and `-signature` pass
  * together, for they only fit each other.
  */
-export function forwardHeaders({ received, credentials, destination, delivery, signature, trace }: Forwarded): HeaderPairs {
-  const named = headerValues(received, 'connection').flatMap((value) => value.split(',').map((name) => name.trim().toLowerCase()))
+export function forwardHeaders({
+  received,
+  credentials,
+  destination,
+  delivery,
+  signature,
+  trace,
+}: Forwarded): HeaderPairs {
+  const named = headerValues(received, 'connection').flatMap((value) =>
+    value.split(',').map((name) => name.trim().toLowerCase()),
+  )
   const refused = new Set([...credentials.map((name) => name.toLowerCase()), ...named])
   const passed = received.filter(([name, value]) => {
     const lower = name.toLowerCase()
-    return !dropped.has(lower) && !refused.has(lower) && !droppedPrefixes.some((prefix) => lower.startsWith(prefix)) && isSendable(value)
+    return (
+      !dropped.has(lower) &&
+      !refused.has(lower) &&
+      !droppedPrefixes.some((prefix) => lower.startsWith(prefix)) &&
+      isSendable(value)
+    )
   })
 
   const fixed = Object.entries(destination.headers).filter(([name]) => !framing.has(name.toLowerCase()))
   const signedByProvider = signature === undefined && headerValues(passed, 'webhook-signature').length > 0
   const ours: [string, string][] = []
   if (!signedByProvider) ours.push(['webhook-id', delivery.id])
-  if (signature !== undefined) ours.push(['webhook-timestamp', String(signature.timestampSeconds)], ['webhook-signature', signature.value])
-  ours.push(['webhook-attempt', String(delivery.attempt)], ['webhook-sequence', delivery.sequence], ['traceparent', trace.traceparent])
+  if (signature !== undefined)
+    ours.push(['webhook-timestamp', String(signature.timestampSeconds)], ['webhook-signature', signature.value])
+  ours.push(
+    ['webhook-attempt', String(delivery.attempt)],
+    ['webhook-sequence', delivery.sequence],
+    ['traceparent', trace.traceparent],
+  )
   if (trace.tracestate !== undefined) ours.push(['tracestate', trace.tracestate])
   return layered([[['user-agent', 'tenterhook']], passed, fixed, authHeaders(destination.auth), ours])
 }

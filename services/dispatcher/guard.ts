@@ -65,7 +65,8 @@ export function createGuard({ allowCidrs }: { allowCidrs: readonly string[] }): 
     }
     if (opens(address)) return allowed
     if (special !== undefined) return refuse(text, special.code, `is in ${special.cidr}`)
-    if (!address.match(ipv6Global.network, ipv6Global.bits)) return refuse(text, 'address_reserved', `is not in ${ipv6Global.cidr}`)
+    if (!address.match(ipv6Global.network, ipv6Global.bits))
+      return refuse(text, 'address_reserved', `is not in ${ipv6Global.cidr}`)
     return allowed
   }
 
@@ -76,14 +77,23 @@ export function createGuard({ allowCidrs }: { allowCidrs: readonly string[] }): 
   }
 
   function checkUrl(text: string): { kind: 'allowed'; url: URL } | Blocked {
-    if (/\/\/[^/?#]*\[[^\]]*%/.test(text)) return { kind: 'blocked', code: 'zone_id_refused', detail: 'the host has a zone id' }
+    if (/\/\/[^/?#]*\[[^\]]*%/.test(text))
+      return { kind: 'blocked', code: 'zone_id_refused', detail: 'the host has a zone id' }
     const url = URL.parse(text)
     if (url === null) return { kind: 'blocked', code: 'url_invalid', detail: 'not a valid URL' }
     if (url.protocol !== 'http:' && url.protocol !== 'https:') {
-      return { kind: 'blocked', code: 'scheme_refused', detail: `expected http or https, not ${url.protocol.slice(0, -1)}` }
+      return {
+        kind: 'blocked',
+        code: 'scheme_refused',
+        detail: `expected http or https, not ${url.protocol.slice(0, -1)}`,
+      }
     }
     if (url.username !== '' || url.password !== '') {
-      return { kind: 'blocked', code: 'userinfo_refused', detail: 'the URL holds a user or password: use the destination\'s auth' }
+      return {
+        kind: 'blocked',
+        code: 'userinfo_refused',
+        detail: "the URL holds a user or password: use the destination's auth",
+      }
     }
     if (url.hostname.endsWith('.')) {
       return { kind: 'blocked', code: 'trailing_dot_refused', detail: `the host ${url.hostname} ends with a dot` }
@@ -121,16 +131,31 @@ function parseCidr(text: string): Cidr<ipaddr.IPv4 | ipaddr.IPv6> {
   const [base = '', prefix = ''] = text.split('/')
   const family = isIP(base)
   const bitsMax = family === 4 ? 32 : 128
-  if (family === 0 || base.includes('%') || text !== `${base}/${prefix}` || !/^\d{1,3}$/.test(prefix) || Number(prefix) > bitsMax) {
-    const hint = family !== 0 && prefix === '' ? `: write ${base}/${bitsMax} for this one address` : ', such as 10.0.0.0/8 or fd00::/8'
-    throw new InvalidCidrError(`${JSON.stringify(text)} is not a CIDR: expected an address, "/" and a prefix length${hint}`)
+  if (
+    family === 0 ||
+    base.includes('%') ||
+    text !== `${base}/${prefix}` ||
+    !/^\d{1,3}$/.test(prefix) ||
+    Number(prefix) > bitsMax
+  ) {
+    const hint =
+      family !== 0 && prefix === ''
+        ? `: write ${base}/${bitsMax} for this one address`
+        : ', such as 10.0.0.0/8 or fd00::/8'
+    throw new InvalidCidrError(
+      `${JSON.stringify(text)} is not a CIDR: expected an address, "/" and a prefix length${hint}`,
+    )
   }
   const address = family === 4 ? ipaddr.IPv4.parse(base) : parseIPv6(base)
   const bits = Number(prefix)
   const network =
-    address instanceof ipaddr.IPv4 ? ipaddr.IPv4.networkAddressFromCIDR(text) : ipaddr.IPv6.networkAddressFromCIDR(`${address.toString()}/${bits}`)
+    address instanceof ipaddr.IPv4
+      ? ipaddr.IPv4.networkAddressFromCIDR(text)
+      : ipaddr.IPv6.networkAddressFromCIDR(`${address.toString()}/${bits}`)
   if (!address.match(network, bitsMax)) {
-    throw new InvalidCidrError(`${JSON.stringify(text)} has bits set behind its prefix: expected ${network.toString()}/${bits}, or a longer prefix`)
+    throw new InvalidCidrError(
+      `${JSON.stringify(text)} has bits set behind its prefix: expected ${network.toString()}/${bits}, or a longer prefix`,
+    )
   }
   return { cidr: text, network, bits }
 }

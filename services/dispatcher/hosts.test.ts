@@ -19,7 +19,9 @@ async function hostsOf(text: string) {
 }
 
 test('reads names, aliases and comments, whatever their case and spacing', async () => {
-  const { hosts } = await hostsOf('# comment\n10.0.0.1\tDb.Internal db # the database\n  10.0.0.2   web\nnonsense web2\n\n::1 six')
+  const { hosts } = await hostsOf(
+    '# comment\n10.0.0.1\tDb.Internal db # the database\n  10.0.0.2   web\nnonsense web2\n\n::1 six',
+  )
   expect(await hosts.addressesOf('db.internal')).toEqual(['10.0.0.1'])
   expect(await hosts.addressesOf('db')).toEqual(['10.0.0.1'])
   expect(await hosts.addressesOf('web')).toEqual(['10.0.0.2'])

@@ -24,7 +24,9 @@ interface Wish {
   reject: (error: unknown) => void
 }
 
-export function createLeases(lease: (wanted: ReadonlyArray<{ id: DeliveryId; generation: number; token: string }>) => Promise<Leased[]>): Leases {
+export function createLeases(
+  lease: (wanted: ReadonlyArray<{ id: DeliveryId; generation: number; token: string }>) => Promise<Leased[]>,
+): Leases {
   const wishes: Wish[] = []
   const wanted = new Set<DeliveryId>()
   let inFlight = 0

@@ -9,7 +9,17 @@ import type { Target } from './targets.ts'
 export type AttemptRequest = { kind: 'request'; request: SendRequest } | Extract<SendOutcome, { kind: 'blocked' }>
 
 /** The HTTP request of one attempt: the event's exact bytes (I5), under the destination's URL, headers, auth and signature as they stand now. */
-export function requestOf({ leased, target, traceparent, nowMs }: { leased: Leased; target: Target; traceparent: string; nowMs: number }): AttemptRequest {
+export function requestOf({
+  leased,
+  target,
+  traceparent,
+  nowMs,
+}: {
+  leased: Leased
+  target: Target
+  traceparent: string
+  nowMs: number
+}): AttemptRequest {
   const { spec } = target.destination
   const url = targetUrl(spec.url, { forwardPath: spec.forwardPath, rest: leased.path, query: leased.query })
   if (url.kind === 'blocked') return { ...url, timings: { totalMs: 0 } }
@@ -20,8 +30,23 @@ export function requestOf({ leased, target, traceparent, nowMs }: { leased: Leas
     credentials: leased.headers.flatMap(([name, value]) => (value === redactedValue ? [name] : [])),
     destination: spec,
     delivery: { id: leased.id, attempt: leased.attempt, sequence: String(leased.seq) },
-    ...(target.signer && { signature: { timestampSeconds, value: target.signer.sign({ id: leased.id, timestampSeconds, body: leased.body }) } }),
+    ...(target.signer && {
+      signature: {
+        timestampSeconds,
+        value: target.signer.sign({ id: leased.id, timestampSeconds, body: leased.body }),
+      },
+    }),
     trace: { traceparent },
   })
-  return { kind: 'request', request: { destinationId: leased.destinationId, method: spec.method, url: url.url, headers, body: leased.body, timeoutMs: target.timeoutMs } }
+  return {
+    kind: 'request',
+    request: {
+      destinationId: leased.destinationId,
+      method: spec.method,
+      url: url.url,
+      headers,
+      body: leased.body,
+      timeoutMs: target.timeoutMs,
+    },
+  }
 }

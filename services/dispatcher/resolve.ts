@@ -43,7 +43,12 @@ export type ResolverOptions = {
   timeoutMs?: number
 }
 
-export function createResolver({ monotonicMs, servers, hostsPath = '/etc/hosts', timeoutMs = 2_000 }: ResolverOptions): Resolver {
+export function createResolver({
+  monotonicMs,
+  servers,
+  hostsPath = '/etc/hosts',
+  timeoutMs = 2_000,
+}: ResolverOptions): Resolver {
   const hosts = createHosts({ path: hostsPath, monotonicMs })
   /** Least recently used first. */
   const cache = new Map<string, { resolution: Resolution; untilMs: number }>()
@@ -84,7 +89,10 @@ type Answer = { resolution: Resolution; ttlMs: number }
 type Family = { addresses: string[]; ttlMs: number; error: string | undefined }
 
 /** Both families at once, within the deadline. Half an answer is an answer: the other half failing only shortens it. */
-function ask(name: string, { servers, timeoutMs }: { servers: readonly string[] | undefined; timeoutMs: number }): Promise<Answer> {
+function ask(
+  name: string,
+  { servers, timeoutMs }: { servers: readonly string[] | undefined; timeoutMs: number },
+): Promise<Answer> {
   const { promise, resolve } = Promise.withResolvers<Answer>()
   const query = new Query({ timeout: tryTimeoutMs, maxTimeout: tryTimeoutMs, tries: triesMax })
   if (servers !== undefined) query.setServers(servers)
@@ -99,15 +107,17 @@ function ask(name: string, { servers, timeoutMs }: { servers: readonly string[] 
   }
   const deadline = setTimeout(finish, timeoutMs)
 
-  const settle = (index: 0 | 1) => (error: NodeJS.ErrnoException | null, records: ReadonlyArray<{ address: string; ttl: number }> = []) => {
-    families[index] = {
-      addresses: records.map(({ address }) => address),
-      ttlMs: 1_000 * Math.min(...records.map(({ ttl }) => ttl)),
-      error: error?.code,
+  const settle =
+    (index: 0 | 1) =>
+    (error: NodeJS.ErrnoException | null, records: ReadonlyArray<{ address: string; ttl: number }> = []) => {
+      families[index] = {
+        addresses: records.map(({ address }) => address),
+        ttlMs: 1_000 * Math.min(...records.map(({ ttl }) => ttl)),
+        error: error?.code,
+      }
+      if (families[1 - index] !== undefined) finish()
+      else if (records.length > 0) grace = setTimeout(finish, familyGraceMs)
     }
-    if (families[1 - index] !== undefined) finish()
-    else if (records.length > 0) grace = setTimeout(finish, familyGraceMs)
-  }
   query.resolve4(name, { ttl: true }, settle(0))
   query.resolve6(name, { ttl: true }, settle(1))
   return promise
@@ -120,12 +130,18 @@ const timedOut = new Set([undefined, 'ETIMEOUT'])
 function answerOf(name: string, families: readonly [Family | undefined, Family | undefined]): Answer {
   const addresses = inTurn(families[0]?.addresses ?? [], families[1]?.addresses ?? []).slice(0, addressesMax)
   if (addresses.length > 0) {
-    const ttlMs = Math.min(ttlMaxMs, Math.max(ttlMinMs, Math.min(families[0]?.ttlMs ?? Infinity, families[1]?.ttlMs ?? Infinity)))
+    const ttlMs = Math.min(
+      ttlMaxMs,
+      Math.max(ttlMinMs, Math.min(families[0]?.ttlMs ?? Infinity, families[1]?.ttlMs ?? Infinity)),
+    )
     return { resolution: { kind: 'resolved', addresses }, ttlMs }
   }
   const errors = families.map((family) => family?.error)
   if (errors.some((error) => timedOut.has(error))) {
-    return { resolution: { kind: 'failed', code: 'dns_timeout', detail: `${name}: no answer from DNS` }, ttlMs: failedTtlMs }
+    return {
+      resolution: { kind: 'failed', code: 'dns_timeout', detail: `${name}: no answer from DNS` },
+      ttlMs: failedTtlMs,
+    }
   }
   const worst = errors.find((error) => error !== undefined && !absent.has(error)) ?? errors[0]
   return {

@@ -4,7 +4,11 @@ import type { AttemptResult, Recorded } from '@tenterhook/store/results'
 import { createResults } from './results.ts'
 
 const result = (n: number, token = 'a') => ({ id: `dlv_${n}` as DeliveryId, token }) as AttemptResult
-const recordedOf = (one: AttemptResult): Recorded => ({ id: one.id, destinationId: 'dst_1' as DestinationId, state: 'delivered' })
+const recordedOf = (one: AttemptResult): Recorded => ({
+  id: one.id,
+  destinationId: 'dst_1' as DestinationId,
+  state: 'delivered',
+})
 
 describe('recording results', () => {
   test('two results of one delivery never go in one statement', async () => {

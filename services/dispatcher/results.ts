@@ -24,7 +24,10 @@ interface Held {
   resolve: (recorded: Recorded | undefined) => void
 }
 
-export function createResults(params: { record: (results: readonly AttemptResult[]) => Promise<Recorded[]>; onFailed: (error: unknown, results: number) => void }): Results {
+export function createResults(params: {
+  record: (results: readonly AttemptResult[]) => Promise<Recorded[]>
+  onFailed: (error: unknown, results: number) => void
+}): Results {
   const held: Held[] = []
   /** Deliveries of the batches under way. */
   const writing = new Set<DeliveryId>()
@@ -51,7 +54,7 @@ export function createResults(params: { record: (results: readonly AttemptResult
 
   function takeBatch(): Held[] {
     const batch: Held[] = []
-    for (let i = 0; i < held.length && batch.length < batchMax; ) {
+    for (let i = 0; i < held.length && batch.length < batchMax;) {
       const one = held[i]
       if (!one || writing.has(one.result.id)) {
         i += 1

@@ -27,7 +27,12 @@ function parseHttpDate(text: string, nowMs: number): number | undefined {
     if (parts === undefined) continue
     const month = months.indexOf(parts['month'] ?? '')
     if (month < 0) return undefined
-    const [day = 0, hour = 0, minute = 0, second = 0] = [parts['day'], parts['hour'], parts['minute'], parts['second']].map(Number)
+    const [day = 0, hour = 0, minute = 0, second = 0] = [
+      parts['day'],
+      parts['hour'],
+      parts['minute'],
+      parts['second'],
+    ].map(Number)
     if (day < 1 || day > 31 || hour > 23 || minute > 59 || second > 60) return undefined
     const year = Number(parts['year'])
     return Date.UTC(year < 100 ? fullYear(year, nowMs) : year, month, day, hour, minute, second)

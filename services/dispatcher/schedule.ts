@@ -7,7 +7,11 @@ export type Decision =
   | { kind: 'done' }
   /** `slowDestinationMs`: nothing more goes to the destination for that long. */
   | { kind: 'retry'; delayMs: number; slowDestinationMs?: number }
-  | { kind: 'dead'; reason: Extract<DeadReason, 'retries_used_up' | 'gone' | 'cannot_succeed'>; pauseDestination?: true }
+  | {
+      kind: 'dead'
+      reason: Extract<DeadReason, 'retries_used_up' | 'gone' | 'cannot_succeed'>
+      pauseDestination?: true
+    }
 
 export type DecideOptions = {
   /** Recorded failures of this delivery before this one. */
@@ -36,9 +40,13 @@ const slowDownMs = 5_000
  * A refused address is tried again as well: names move and operators open CIDRs, and a delivery that still waits then
  * needs no hand laid on it, where a dead one would.
  */
-export function decide(outcome: AttemptOutcome, { failures, schedule, jitter, forwardPath, nowMs, random }: DecideOptions): Decision {
+export function decide(
+  outcome: AttemptOutcome,
+  { failures, schedule, jitter, forwardPath, nowMs, random }: DecideOptions,
+): Decision {
   if (outcome.kind === 'delivered') return { kind: 'done' }
-  if (outcome.kind === 'blocked' && !outcome.code.startsWith('address_')) return { kind: 'dead', reason: 'cannot_succeed' }
+  if (outcome.kind === 'blocked' && !outcome.code.startsWith('address_'))
+    return { kind: 'dead', reason: 'cannot_succeed' }
   if (outcome.kind === 'rejected' && outcome.status === 410) {
     return forwardPath ? { kind: 'dead', reason: 'gone' } : { kind: 'dead', reason: 'gone', pauseDestination: true }
   }
@@ -54,5 +62,7 @@ export function decide(outcome: AttemptOutcome, { failures, schedule, jitter, fo
     const waitMs = Math.max(askedMs, retryAfterMinMs)
     return { kind: 'retry', delayMs: waitMs, slowDestinationMs: waitMs }
   }
-  return outcome.status === 429 || outcome.status === 503 ? { kind: 'retry', delayMs, slowDestinationMs: slowDownMs } : { kind: 'retry', delayMs }
+  return outcome.status === 429 || outcome.status === 503
+    ? { kind: 'retry', delayMs, slowDestinationMs: slowDownMs }
+    : { kind: 'retry', delayMs }
 }

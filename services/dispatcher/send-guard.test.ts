@@ -38,22 +38,32 @@ test.each([
   ['private.test', 'address_loopback'],
 ])('http://%s is refused as %s, and no connection is opened', async (host, code) => {
   const { send } = await senderForTest({ allowCidrs: [] })
-  expect(await send(`http://${host}:${receiver.port}/`)).toMatchObject({ kind: 'blocked', code, timings: { totalMs: expect.any(Number) } })
+  expect(await send(`http://${host}:${receiver.port}/`)).toMatchObject({
+    kind: 'blocked',
+    code,
+    timings: { totalMs: expect.any(Number) },
+  })
   expectUntouched()
 })
 
 test('a refused name says the name and the address', async () => {
   const { send } = await senderForTest({ allowCidrs: [] })
-  expect(await send(`http://private.test:${receiver.port}/`)).toMatchObject({ detail: 'private.test: 127.0.0.1 is in 127.0.0.0/8' })
+  expect(await send(`http://private.test:${receiver.port}/`)).toMatchObject({
+    detail: 'private.test: 127.0.0.1 is in 127.0.0.0/8',
+  })
 })
 
 test('a name with allowed and refused addresses is reached at an allowed one only', async () => {
-  const { send } = await senderForTest({ answerFor: () => ({ addresses: ['10.0.0.1', '169.254.169.254', '127.0.0.1', '::1'] }) })
+  const { send } = await senderForTest({
+    answerFor: () => ({ addresses: ['10.0.0.1', '169.254.169.254', '127.0.0.1', '::1'] }),
+  })
   expect(await send(`http://mixed.test:${receiver.port}/`)).toMatchObject({ kind: 'delivered', address: '127.0.0.1' })
 })
 
 test('a name that rebinds is judged again at every connection, by the answer that is connected to', async () => {
-  const { send, dns, passMs } = await senderForTest({ answerFor: ({ nth }) => ({ addresses: [nth === 1 ? '127.0.0.1' : '10.0.0.1'], ttlSeconds: 0 }) })
+  const { send, dns, passMs } = await senderForTest({
+    answerFor: ({ nth }) => ({ addresses: [nth === 1 ? '127.0.0.1' : '10.0.0.1'], ttlSeconds: 0 }),
+  })
   const url = `http://rebinds.test:${receiver.port}/`
   expect(await send(url, { destinationId: 'dst_1' })).toMatchObject({ kind: 'delivered', address: '127.0.0.1' })
   expect(dns.questions()).toHaveLength(2) // A and AAAA, once: nothing was asked between judging and connecting
@@ -63,23 +73,39 @@ test('a name that rebinds is judged again at every connection, by the answer tha
 })
 
 test('a name that rebinds to a private address before the first connection opens none', async () => {
-  const { send } = await senderForTest({ allowCidrs: [], answerFor: ({ nth }) => ({ addresses: [nth % 2 === 1 ? '127.0.0.1' : '8.8.8.8'], ttlSeconds: 0 }) })
-  expect(await send(`http://rebinds.test:${receiver.port}/`)).toMatchObject({ kind: 'blocked', code: 'address_loopback' })
+  const { send } = await senderForTest({
+    allowCidrs: [],
+    answerFor: ({ nth }) => ({ addresses: [nth % 2 === 1 ? '127.0.0.1' : '8.8.8.8'], ttlSeconds: 0 }),
+  })
+  expect(await send(`http://rebinds.test:${receiver.port}/`)).toMatchObject({
+    kind: 'blocked',
+    code: 'address_loopback',
+  })
   expectUntouched()
 })
 
 test('a redirect to a private address is a rejection, and nothing is opened there', async () => {
   const inner = await startReceiver()
   const { send } = await senderForTest()
-  receiver.on('/hook', answer({ status: 307, headers: [['Location', `http://localhost:${inner.port}/latest/meta-data`]] }))
+  receiver.on(
+    '/hook',
+    answer({ status: 307, headers: [['Location', `http://localhost:${inner.port}/latest/meta-data`]] }),
+  )
   expect(await send(`${receiver.url}/hook`)).toMatchObject({ kind: 'rejected', status: 307 })
   expect(inner.connections().total).toBe(0)
   await inner.stop()
 })
 
 test('a name that does not resolve, or not in time, is unreachable with the reason', async () => {
-  const { send } = await senderForTest({ answerFor: ({ name }) => (name === 'silent.test' ? 'silence' : { failure: 'nxdomain' }) })
-  expect(await send('http://absent.test/')).toMatchObject({ kind: 'unreachable', code: 'dns_failed', detail: 'absent.test: ENOTFOUND', timings: { dnsMs: expect.any(Number) } })
+  const { send } = await senderForTest({
+    answerFor: ({ name }) => (name === 'silent.test' ? 'silence' : { failure: 'nxdomain' }),
+  })
+  expect(await send('http://absent.test/')).toMatchObject({
+    kind: 'unreachable',
+    code: 'dns_failed',
+    detail: 'absent.test: ENOTFOUND',
+    timings: { dnsMs: expect.any(Number) },
+  })
   expect(await send('http://silent.test/')).toMatchObject({ kind: 'unreachable', code: 'dns_timeout' })
 })
 

@@ -35,13 +35,21 @@ describe('silence and slowness end at the deadline', () => {
   test('a destination that accepts the connection and reads nothing', async () => {
     const server = await rawServer((socket) => socket.pause())
     const { send } = await senderForTest()
-    expect(await send(server.url, { body: Buffer.alloc(8 * 1_048_576), timeoutMs: 200 })).toMatchObject({ kind: 'unreachable', code: 'timeout' })
+    expect(await send(server.url, { body: Buffer.alloc(8 * 1_048_576), timeoutMs: 200 })).toMatchObject({
+      kind: 'unreachable',
+      code: 'timeout',
+    })
   })
 
   test('a "no" counts as soon as it is read, whatever becomes of its body', async () => {
     const { send } = await senderForTest()
     const server = await rawServer(answering('HTTP/1.1 410 Gone\r\nContent-Length: 100\r\n\r\npart'))
-    expect(await send(server.url, { timeoutMs: 200 })).toMatchObject({ kind: 'rejected', status: 410, body: Buffer.from('part'), truncated: true })
+    expect(await send(server.url, { timeoutMs: 200 })).toMatchObject({
+      kind: 'rejected',
+      status: 410,
+      body: Buffer.from('part'),
+      truncated: true,
+    })
   })
 })
 
@@ -56,14 +64,23 @@ describe('the response body', () => {
   test.each([200, 500])('of more is cut there, and the connection with it (status %i)', async (status) => {
     const { send } = await senderForTest()
     receiver.on('/hook', answer({ status, body: Buffer.alloc(16_385, 'x') }))
-    expect(await send(`${receiver.url}/hook`)).toMatchObject({ kind: status === 200 ? 'delivered' : 'rejected', truncated: true, body: Buffer.alloc(16_384, 'x') })
+    expect(await send(`${receiver.url}/hook`)).toMatchObject({
+      kind: status === 200 ? 'delivered' : 'rejected',
+      truncated: true,
+      body: Buffer.alloc(16_384, 'x'),
+    })
     await allClosed()
   })
 
   test('that never ends is not drained', async () => {
     const { send } = await senderForTest()
     receiver.on('/hook', endless())
-    expect(await send(`${receiver.url}/hook`)).toMatchObject({ kind: 'delivered', status: 200, truncated: true, body: { length: 16_384 } })
+    expect(await send(`${receiver.url}/hook`)).toMatchObject({
+      kind: 'delivered',
+      status: 200,
+      truncated: true,
+      body: { length: 16_384 },
+    })
     await allClosed()
   })
 
@@ -77,8 +94,14 @@ describe('the response body', () => {
 
   test('of an HTTP/1.0 server ends with the connection', async () => {
     const { send } = await senderForTest()
-    const server = await rawServer(answering('HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the end', (socket) => socket.end()))
-    expect(await send(server.url)).toMatchObject({ kind: 'delivered', body: Buffer.from('until the end'), truncated: false })
+    const server = await rawServer(
+      answering('HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\nuntil the end', (socket) => socket.end()),
+    )
+    expect(await send(server.url)).toMatchObject({
+      kind: 'delivered',
+      body: Buffer.from('until the end'),
+      truncated: false,
+    })
     expect(await send(server.url)).toMatchObject({ kind: 'delivered' })
     expect(server.connections()).toBe(2)
   })
@@ -102,18 +125,29 @@ describe('a connection that breaks', () => {
   test('within the body of a 200 is no delivery', async () => {
     const { send } = await senderForTest()
     receiver.on('/hook', closeMidResponse())
-    expect(await send(`${receiver.url}/hook`)).toMatchObject({ kind: 'unreachable', code: 'reset', detail: expect.stringContaining('status 200') })
+    expect(await send(`${receiver.url}/hook`)).toMatchObject({
+      kind: 'unreachable',
+      code: 'reset',
+      detail: expect.stringContaining('status 200'),
+    })
   })
 
   test('within the body of a 500 is that rejection', async () => {
     const { send } = await senderForTest()
     receiver.on('/hook', closeMidResponse({ status: 500 }))
-    expect(await send(`${receiver.url}/hook`)).toMatchObject({ kind: 'rejected', status: 500, truncated: true, body: Buffer.from('the first part') })
+    expect(await send(`${receiver.url}/hook`)).toMatchObject({
+      kind: 'rejected',
+      status: 500,
+      truncated: true,
+      body: Buffer.from('the first part'),
+    })
   })
 
   test('on a chunked body without its last chunk is no delivery', async () => {
     const { send } = await senderForTest()
-    const server = await rawServer(answering('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n', (socket) => socket.end()))
+    const server = await rawServer(
+      answering('HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n', (socket) => socket.end()),
+    )
     expect(await send(server.url)).toMatchObject({ kind: 'unreachable', code: 'reset' })
   })
 
@@ -121,7 +155,11 @@ describe('a connection that breaks', () => {
     const { send } = await senderForTest()
     const gone = await startReceiver()
     await gone.stop()
-    expect(await send(`${gone.url}/hook`)).toMatchObject({ kind: 'unreachable', code: 'connect_refused', detail: `127.0.0.1 port ${gone.port}: ECONNREFUSED` })
+    expect(await send(`${gone.url}/hook`)).toMatchObject({
+      kind: 'unreachable',
+      code: 'connect_refused',
+      detail: `127.0.0.1 port ${gone.port}: ECONNREFUSED`,
+    })
   })
 })
 
@@ -145,7 +183,9 @@ describe('what is not HTTP', () => {
 
   test('bytes behind a response are never taken for the next one', async () => {
     const { send } = await senderForTest()
-    const server = await rawServer(answering('HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n'))
+    const server = await rawServer(
+      answering('HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n'),
+    )
     expect(await send(server.url)).toMatchObject({ kind: 'rejected', status: 500 })
     expect(await send(server.url)).toMatchObject({ kind: 'rejected', status: 500 })
     expect(server.connections()).toBe(2)
@@ -153,7 +193,9 @@ describe('what is not HTTP', () => {
 
   test('early hints before the answer are passed over', async () => {
     const { send } = await senderForTest()
-    const server = await rawServer(answering('HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'))
+    const server = await rawServer(
+      answering('HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok'),
+    )
     expect(await send(server.url)).toMatchObject({ kind: 'delivered', status: 200, body: Buffer.from('ok') })
   })
 })

@@ -34,7 +34,11 @@ afterAll(() => {
 test('deliveries over TLS share a connection, and the first one times the handshake', async () => {
   const { send } = await senderForTest()
   const first = await send(`https://receiver.test:${port}/a?b=1`)
-  expect(first).toMatchObject({ kind: 'delivered', body: Buffer.from('ok'), timings: { dnsMs: expect.any(Number), connectMs: expect.any(Number), tlsMs: expect.any(Number) } })
+  expect(first).toMatchObject({
+    kind: 'delivered',
+    body: Buffer.from('ok'),
+    timings: { dnsMs: expect.any(Number), connectMs: expect.any(Number), tlsMs: expect.any(Number) },
+  })
   expect(await send(`https://receiver.test:${port}/c`)).toMatchObject({ kind: 'delivered' })
   expect(connections).toBe(1)
   expect(requests).toEqual([`POST receiver.test:${port}/a?b=1`, `POST receiver.test:${port}/c`])
@@ -43,7 +47,11 @@ test('deliveries over TLS share a connection, and the first one times the handsh
 test('a certificate that is not to be trusted gets no request', async () => {
   setDefaultCACertificates(usual)
   const { send } = await senderForTest()
-  expect(await send(`https://receiver.test:${port}/`)).toMatchObject({ kind: 'unreachable', code: 'tls_failed', address: '127.0.0.1' })
+  expect(await send(`https://receiver.test:${port}/`)).toMatchObject({
+    kind: 'unreachable',
+    code: 'tls_failed',
+    address: '127.0.0.1',
+  })
   expect(connections).toBe(1)
   expect(requests).toEqual([])
 })

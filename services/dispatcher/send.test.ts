@@ -30,7 +30,13 @@ describe('the request', () => {
 
   test('brings headers in their order and letter case, repeats and latin1 kept', async () => {
     const { send } = await senderForTest()
-    const headers = [['X-Tag', 'a'], ['x-tag', 'b'], ['X-Name', 'caf\u00e9'], ['X-Empty', ''], ['Content-Type', 'a/b']] as const
+    const headers = [
+      ['X-Tag', 'a'],
+      ['x-tag', 'b'],
+      ['X-Name', 'caf\u00e9'],
+      ['X-Empty', ''],
+      ['Content-Type', 'a/b'],
+    ] as const
     await send(`${receiver.url}/hook`, { headers })
     const [got] = receiver.received()
     expect(got?.headers.filter(([name]) => /^x-|content-type/i.test(name))).toEqual(headers)
@@ -42,12 +48,22 @@ describe('the request', () => {
     expect(receiver.received()).toMatchObject([{ path: '/a%20b/%2F', query: 'x=%26&y' }])
   })
 
-  test.each(['POST', 'PUT', 'PATCH', 'DELETE', 'GET'])('%s carries a body, and none when there is none', async (method) => {
-    const { send } = await senderForTest()
-    expect(await send(`${receiver.url}/with`, { method, body: Buffer.from('abc') })).toMatchObject({ kind: 'delivered' })
-    expect(await send(`${receiver.url}/without`, { method, body: Buffer.alloc(0) })).toMatchObject({ kind: 'delivered' })
-    expect(receiver.received().map(({ method, path, bytes }) => [method, path, bytes])).toEqual([[method, '/with', 3], [method, '/without', 0]])
-  })
+  test.each(['POST', 'PUT', 'PATCH', 'DELETE', 'GET'])(
+    '%s carries a body, and none when there is none',
+    async (method) => {
+      const { send } = await senderForTest()
+      expect(await send(`${receiver.url}/with`, { method, body: Buffer.from('abc') })).toMatchObject({
+        kind: 'delivered',
+      })
+      expect(await send(`${receiver.url}/without`, { method, body: Buffer.alloc(0) })).toMatchObject({
+        kind: 'delivered',
+      })
+      expect(receiver.received().map(({ method, path, bytes }) => [method, path, bytes])).toEqual([
+        [method, '/with', 3],
+        [method, '/without', 0],
+      ])
+    },
+  )
 
   test.each([
     ['a line break in a header', { headers: [['X-A', 'a\r\nX-B: b']] as const }],
@@ -71,7 +87,12 @@ describe('the outcome', () => {
   test.each([200, 201, 202, 204, 299])('%i is delivered', async (status) => {
     const { send } = await senderForTest()
     receiver.on('/hook', answer({ status }))
-    expect(await send(`${receiver.url}/hook`)).toMatchObject({ kind: 'delivered', status, truncated: false, address: '127.0.0.1' })
+    expect(await send(`${receiver.url}/hook`)).toMatchObject({
+      kind: 'delivered',
+      status,
+      truncated: false,
+      address: '127.0.0.1',
+    })
   })
 
   test.each([300, 304, 400, 401, 404, 410, 429, 500, 503, 599])('%i is rejected', async (status) => {
@@ -84,9 +105,21 @@ describe('the outcome', () => {
 
   test('keeps the response as it came: header pairs in order, body bytes as they are', async () => {
     const { send } = await senderForTest()
-    const server = await rawServer(answering(Buffer.from('HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nX-Name: caf\u00e9\r\nContent-Length: 3\r\n\r\n\0\u00ff\n', 'latin1')))
+    const server = await rawServer(
+      answering(
+        Buffer.from(
+          'HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nset-cookie: b=2\r\nX-Name: caf\u00e9\r\nContent-Length: 3\r\n\r\n\0\u00ff\n',
+          'latin1',
+        ),
+      ),
+    )
     expect(await send(server.url)).toMatchObject({
-      headers: [['Set-Cookie', 'a=1'], ['set-cookie', 'b=2'], ['X-Name', 'caf\u00e9'], ['Content-Length', '3']],
+      headers: [
+        ['Set-Cookie', 'a=1'],
+        ['set-cookie', 'b=2'],
+        ['X-Name', 'caf\u00e9'],
+        ['Content-Length', '3'],
+      ],
       body: Buffer.from([0, 0xff, 0x0a]),
     })
   })
@@ -100,7 +133,9 @@ describe('the outcome', () => {
     const timings = 'timings' in first ? first.timings : undefined
     expect(Object.keys(timings ?? {}).toSorted()).toEqual(['connectMs', 'dnsMs', 'firstByteMs', 'totalMs'])
     expect(timings?.firstByteMs).toBeGreaterThanOrEqual(28)
-    expect(timings?.totalMs).toBeGreaterThanOrEqual((timings?.dnsMs ?? 0) + (timings?.connectMs ?? 0) + (timings?.firstByteMs ?? 0))
+    expect(timings?.totalMs).toBeGreaterThanOrEqual(
+      (timings?.dnsMs ?? 0) + (timings?.connectMs ?? 0) + (timings?.firstByteMs ?? 0),
+    )
     expect('timings' in second && Object.keys(second.timings).toSorted()).toEqual(['firstByteMs', 'totalMs'])
   })
 })
@@ -108,7 +143,10 @@ describe('the outcome', () => {
 describe('the lease', () => {
   test('that lapses before the first byte leaves the destination without a request', async () => {
     const { send } = await senderForTest()
-    expect(await send(`${receiver.url}/hook`, {}, { beforeFirstByte: () => false })).toMatchObject({ kind: 'abandoned', code: 'lease_lapsed' })
+    expect(await send(`${receiver.url}/hook`, {}, { beforeFirstByte: () => false })).toMatchObject({
+      kind: 'abandoned',
+      code: 'lease_lapsed',
+    })
     await until(() => receiver.connections().open === 0, { what: 'the connection to be closed' })
     expect(receiver.count()).toBe(0)
     expect(receiver.connections().aborted).toBe(0)
@@ -117,7 +155,11 @@ describe('the lease', () => {
   test('is asked after the name was resolved and the socket opened', async () => {
     const { send, dns } = await senderForTest()
     const seen: unknown[] = []
-    await send(`http://receiver.test:${receiver.port}/hook`, {}, { beforeFirstByte: () => seen.push(dns.questions().length, receiver.count()) > 0 })
+    await send(
+      `http://receiver.test:${receiver.port}/hook`,
+      {},
+      { beforeFirstByte: () => seen.push(dns.questions().length, receiver.count()) > 0 },
+    )
     expect(seen).toEqual([2, 0])
     expect(receiver.count()).toBe(1)
   })
@@ -130,7 +172,10 @@ describe('stopping', () => {
     const sending = send(`http://receiver.test:${receiver.port}/`, {}, { signal: stop.signal })
     stop.abort()
     expect(await sending).toMatchObject({ kind: 'abandoned', code: 'aborted' })
-    expect(await send(`${receiver.url}/`, {}, { signal: stop.signal })).toMatchObject({ kind: 'abandoned', code: 'aborted' })
+    expect(await send(`${receiver.url}/`, {}, { signal: stop.signal })).toMatchObject({
+      kind: 'abandoned',
+      code: 'aborted',
+    })
     expect(receiver.count()).toBe(0)
   })
 
@@ -184,9 +229,17 @@ describe('redirects', () => {
   })
 })
 
-test('a request is sent once whatever the answer: nothing is repeated behind the schedule\'s back', async () => {
+test("a request is sent once whatever the answer: nothing is repeated behind the schedule's back", async () => {
   const { send } = await senderForTest()
-  receiver.on('/hook', inTurn(answer({ status: 503 }), answer({ status: 429 }), (request) => void request.socket.resetAndDestroy(), answer()))
+  receiver.on(
+    '/hook',
+    inTurn(
+      answer({ status: 503 }),
+      answer({ status: 429 }),
+      (request) => void request.socket.resetAndDestroy(),
+      answer(),
+    ),
+  )
   const kinds: string[] = []
   for (let i = 0; i < 4; i++) kinds.push((await send(`${receiver.url}/hook`)).kind)
   expect(kinds).toEqual(['rejected', 'rejected', 'unreachable', 'delivered'])

@@ -70,22 +70,45 @@ export function createSender({
   socketWaitTimeoutMs = 5_000,
 }: SenderOptions): Sender {
   const connect = createConnector({ guard, resolver, monotonicMs, timeoutMs: connectTimeoutMs })
-  const sockets = createSockets({ monotonicMs, socketsMax, socketsPerShareMax: socketsPerDestinationMax, waitTimeoutMs: socketWaitTimeoutMs })
+  const sockets = createSockets({
+    monotonicMs,
+    socketsMax,
+    socketsPerShareMax: socketsPerDestinationMax,
+    waitTimeoutMs: socketWaitTimeoutMs,
+  })
   const running = new Set<AbortController>()
   const drained = Promise.withResolvers<void>()
   let closing = false
 
   /** From having a place to an outcome; gives the place back. */
-  async function attempt(request: SendRequest, url: URL, place: Place, stop: AbortController, mayWrite: () => boolean): Promise<SendOutcome> {
+  async function attempt(
+    request: SendRequest,
+    url: URL,
+    place: Place,
+    stop: AbortController,
+    mayWrite: () => boolean,
+  ): Promise<SendOutcome> {
     const startMs = monotonicMs()
     const deadline = setTimeout(() => stop.abort('timeout'), request.timeoutMs)
     const { method, headers, body, timeoutMs } = request
     const exchangeOver = (line: Line) =>
-      exchange(line, { method, path: url.pathname + url.search, headers, body, signal: stop.signal, monotonicMs, mayWrite })
+      exchange(line, {
+        method,
+        path: url.pathname + url.search,
+        headers,
+        body,
+        signal: stop.signal,
+        monotonicMs,
+        mayWrite,
+      })
     const finish = (line: Line, exchanged: Exchange, connectTimings: ConnectTimings): SendOutcome => {
       leave(place, line, exchanged)
       const { firstByteMs } = exchanged
-      const timings = { ...connectTimings, ...(firstByteMs === undefined ? {} : { firstByteMs }), totalMs: monotonicMs() - startMs }
+      const timings = {
+        ...connectTimings,
+        ...(firstByteMs === undefined ? {} : { firstByteMs }),
+        totalMs: monotonicMs() - startMs,
+      }
       return outcomeOf(exchanged, { stop: stop.signal, timeoutMs, address: line.address, timings })
     }
 
@@ -161,12 +184,16 @@ function leave(place: Place, line: Line, { end }: Exchange): void {
 
 type Context = { stop: AbortSignal; timeoutMs: number; address: string; timings: Timings }
 
-function outcomeOf({ end, error, written, response, firstByteMs }: Exchange, { stop, timeoutMs, address, timings }: Context): SendOutcome {
+function outcomeOf(
+  { end, error, written, response, firstByteMs }: Exchange,
+  { stop, timeoutMs, address, timings }: Context,
+): SendOutcome {
   const yes = response !== undefined && response.status >= 200 && response.status < 300
   if (response !== undefined && (!yes || end === 'whole' || end === 'cut')) {
     return { kind: yes ? 'delivered' : 'rejected', ...response, truncated: end !== 'whole', address, timings }
   }
-  if (end === 'withheld' && !stop.aborted) return { kind: 'abandoned', code: 'lease_lapsed', detail: 'the lease was over before the first byte' }
+  if (end === 'withheld' && !stop.aborted)
+    return { kind: 'abandoned', code: 'lease_lapsed', detail: 'the lease was over before the first byte' }
   if (!written && stop.aborted) return stoppedUnsent(stop, timeoutMs, timings)
 
   const phase = response === undefined ? 'waiting for the answer' : `reading the response (status ${response.status})`
@@ -176,9 +203,16 @@ function outcomeOf({ end, error, written, response, firstByteMs }: Exchange, { s
     return { kind: 'unreachable', code: timedOut ? 'timeout' : 'aborted', detail, address, timings }
   }
   const cause = causeOf(error)
-  if (!written && cause.code.startsWith('UND_ERR_')) return { kind: 'blocked', code: 'request_invalid', detail: cause.detail, timings }
+  if (!written && cause.code.startsWith('UND_ERR_'))
+    return { kind: 'blocked', code: 'request_invalid', detail: cause.detail, timings }
   const answered = firstByteMs !== undefined && response === undefined
-  return { kind: 'unreachable', code: unreachableCode(cause.code, answered), detail: `${cause.detail}, ${phase}`, address, timings }
+  return {
+    kind: 'unreachable',
+    code: unreachableCode(cause.code, answered),
+    detail: `${cause.detail}, ${phase}`,
+    address,
+    timings,
+  }
 }
 
 function stoppedUnsent(stop: AbortSignal, timeoutMs: number, timings: Timings): SendOutcome {
@@ -189,7 +223,12 @@ function stoppedUnsent(stop: AbortSignal, timeoutMs: number, timings: Timings): 
 /** The code for machines, and a sentence for people. undici's sentences name headers, never their values. */
 function causeOf(error: Error | undefined): { code: string; detail: string } {
   // The parser's errors ought to have codes of their own, and have none (undici 8.12).
-  const coded = error instanceof errors.HTTPParserError ? 'HTTP_PARSER' : error !== undefined && 'code' in error ? error.code : undefined
+  const coded =
+    error instanceof errors.HTTPParserError
+      ? 'HTTP_PARSER'
+      : error !== undefined && 'code' in error
+        ? error.code
+        : undefined
   const code = typeof coded === 'string' ? coded : 'unknown'
   return { code, detail: `${code}: ${error?.message.slice(0, 200)}` }
 }

@@ -16,7 +16,12 @@ function headersWith(signature: string) {
 
 function verifiesAsymmetric(signature: string, publicKey: KeyObject, signed = body): boolean {
   const base64 = signature.replace(/^v1a,/, '')
-  return verify(null, Buffer.concat([Buffer.from(`${id}.${timestampSeconds}.`), signed]), publicKey, Buffer.from(base64, 'base64'))
+  return verify(
+    null,
+    Buffer.concat([Buffer.from(`${id}.${timestampSeconds}.`), signed]),
+    publicKey,
+    Buffer.from(base64, 'base64'),
+  )
 }
 
 describe('v1', () => {
@@ -31,7 +36,9 @@ describe('v1', () => {
     const receiver = new Webhook(hmacSecret)
     expect(() => receiver.verify('{}', headers)).toThrow('No matching signature')
     expect(() => receiver.verify(body, { ...headers, 'webhook-id': 'dlv_other' })).toThrow('No matching signature')
-    expect(() => receiver.verify(body, { ...headers, 'webhook-timestamp': String(timestampSeconds - 1) })).toThrow('No matching signature')
+    expect(() => receiver.verify(body, { ...headers, 'webhook-timestamp': String(timestampSeconds - 1) })).toThrow(
+      'No matching signature',
+    )
     expect(() => new Webhook(otherSecret).verify(body, headers)).toThrow('No matching signature')
   })
 
@@ -46,7 +53,9 @@ describe('v1', () => {
 
   test('covers bytes that are no text', () => {
     const bytes = Buffer.from([0, 0xff, 0xfe, 0x80])
-    const [a, b] = [bytes, Buffer.from([0, 0xff, 0xfe, 0x81])].map((signed) => createSigner([hmacSecret]).sign({ id, timestampSeconds, body: signed }))
+    const [a, b] = [bytes, Buffer.from([0, 0xff, 0xfe, 0x81])].map((signed) =>
+      createSigner([hmacSecret]).sign({ id, timestampSeconds, body: signed }),
+    )
     expect(a).not.toBe(b)
   })
 })
@@ -70,7 +79,11 @@ describe('v1a', () => {
   })
 
   test('stands beside v1 while a secret rotates, in the order of the secrets', () => {
-    const signature = createSigner([otherSecret, hmacSecret, `whsk_${seed.toString('base64')}`]).sign({ id, timestampSeconds, body })
+    const signature = createSigner([otherSecret, hmacSecret, `whsk_${seed.toString('base64')}`]).sign({
+      id,
+      timestampSeconds,
+      body,
+    })
     const parts = signature.split(' ')
     expect(parts.map((part) => part.split(',')[0])).toEqual(['v1', 'v1', 'v1a'])
     for (const secret of [otherSecret, hmacSecret]) new Webhook(secret).verify(body, headersWith(signature))
@@ -78,7 +91,10 @@ describe('v1a', () => {
   })
 
   test('refuses halves that do not belong together', () => {
-    const mixed = Buffer.concat([seed, generateKeyPairSync('ed25519').publicKey.export({ format: 'der', type: 'spki' }).subarray(-32)])
+    const mixed = Buffer.concat([
+      seed,
+      generateKeyPairSync('ed25519').publicKey.export({ format: 'der', type: 'spki' }).subarray(-32),
+    ])
     expect(() => createSigner([`whsk_${mixed.toString('base64')}`])).toThrow(SigningSecretError)
   })
 
@@ -88,11 +104,16 @@ describe('v1a', () => {
   })
 })
 
-test.each(['', 'whsec_', 'whsk_', 'whsec_not base64!', 'whpk_AAAA', `whsk_${Buffer.alloc(20, 1).toString('base64')}`, 'plain-text-secret'])(
-  'the secret %j is refused without being repeated',
-  (secret) => {
-    const made = () => createSigner([hmacSecret, secret])
-    expect(made).toThrow(SigningSecretError)
-    expect(made).toThrow(/^signing secret 2: (?!.*(plain-text|not base64!))/)
-  },
-)
+test.each([
+  '',
+  'whsec_',
+  'whsk_',
+  'whsec_not base64!',
+  'whpk_AAAA',
+  `whsk_${Buffer.alloc(20, 1).toString('base64')}`,
+  'plain-text-secret',
+])('the secret %j is refused without being repeated', (secret) => {
+  const made = () => createSigner([hmacSecret, secret])
+  expect(made).toThrow(SigningSecretError)
+  expect(made).toThrow(/^signing secret 2: (?!.*(plain-text|not base64!))/)
+})

@@ -39,7 +39,8 @@ function signatureUnder(secret: string, index: number): Signature {
   }
   if (secret.startsWith('whsk_')) {
     const key = ed25519Key(decode(secret.slice('whsk_'.length), index), index)
-    return (head, body) => `v1a,${signAsymmetric(null, Buffer.concat([Buffer.from(head), body]), key).toString('base64')}`
+    return (head, body) =>
+      `v1a,${signAsymmetric(null, Buffer.concat([Buffer.from(head), body]), key).toString('base64')}`
   }
   throw new SigningSecretError(`signing secret ${index + 1}: expected whsec_<base64> or whsk_<base64>`)
 }
@@ -59,11 +60,17 @@ const pkcs8Head = Buffer.from('302e020100300506032b657004220420', 'hex')
 function ed25519Key(bytes: Buffer, index: number): KeyObject {
   const isSeed = bytes.length === 32 || bytes.length === 64
   try {
-    const key = createPrivateKey({ key: isSeed ? Buffer.concat([pkcs8Head, bytes.subarray(0, 32)]) : bytes, format: 'der', type: 'pkcs8' })
+    const key = createPrivateKey({
+      key: isSeed ? Buffer.concat([pkcs8Head, bytes.subarray(0, 32)]) : bytes,
+      format: 'der',
+      type: 'pkcs8',
+    })
     const publicKey = createPublicKey(key).export({ format: 'der', type: 'spki' }).subarray(-32)
     if (key.asymmetricKeyType === 'ed25519' && (bytes.length !== 64 || publicKey.equals(bytes.subarray(32)))) return key
   } catch (error) {
     throw new SigningSecretError(`signing secret ${index + 1}: not a private key`, { cause: error })
   }
-  throw new SigningSecretError(`signing secret ${index + 1}: expected an ed25519 private key (its two halves must belong together)`)
+  throw new SigningSecretError(
+    `signing secret ${index + 1}: expected an ed25519 private key (its two halves must belong together)`,
+  )
 }

@@ -116,9 +116,12 @@ describe('a destination that hangs', () => {
     const { send } = await senderForTest({ socketsMax: 8, socketsPerDestinationMax: 2, socketWaitTimeoutMs: 10_000 })
     receiver.on('/hang', hang())
     const stop = new AbortController()
-    const hanging = Array.from({ length: 20 }, () => send(`${receiver.url}/hang`, { destinationId: 'dst_hangs' }, { signal: stop.signal }))
+    const hanging = Array.from({ length: 20 }, () =>
+      send(`${receiver.url}/hang`, { destinationId: 'dst_hangs' }, { signal: stop.signal }),
+    )
     await until(() => receiver.count('/hang') === 2, { what: 'its two sockets to be in use' })
-    for (let i = 0; i < 20; i++) expect(await send(`${receiver.url}/well`, { destinationId: `dst_${i % 4}` })).toMatchObject({ kind: 'delivered' })
+    for (let i = 0; i < 20; i++)
+      expect(await send(`${receiver.url}/well`, { destinationId: `dst_${i % 4}` })).toMatchObject({ kind: 'delivered' })
     expect(receiver.count('/hang')).toBe(2)
     stop.abort()
     const kinds = (await Promise.all(hanging)).map(({ kind }) => kind)
@@ -148,13 +151,17 @@ describe('the total of sockets', () => {
     expect(receiver.connections().total).toBe(10)
   })
 
-  test('is shared in turn when many destinations wait: none is starved by another\'s backlog', async () => {
+  test("is shared in turn when many destinations wait: none is starved by another's backlog", async () => {
     const { send } = await senderForTest({ socketsMax: 2, socketsPerDestinationMax: 2, socketWaitTimeoutMs: 20_000 })
     receiver.on('*', delayed(5))
     const order: string[] = []
     const sending: Promise<unknown>[] = []
     for (const destinationId of [...Array<string>(60).fill('dst_busy'), 'dst_a', 'dst_b']) {
-      sending.push(send(`${receiver.url}/${destinationId}`, { destinationId }).then(({ kind }) => order.push(`${destinationId} ${kind}`)))
+      sending.push(
+        send(`${receiver.url}/${destinationId}`, { destinationId }).then(({ kind }) =>
+          order.push(`${destinationId} ${kind}`),
+        ),
+      )
     }
     await Promise.all(sending)
     expect(order).toHaveLength(62)
@@ -171,7 +178,9 @@ describe('the total of sockets', () => {
       most = Math.max(most, receiver.connections().open)
       answer({ headers: requests++ % 7 === 0 ? [['Connection', 'close']] : [] })(request, response)
     })
-    const outcomes = await Promise.all(Array.from({ length: 1_000 }, (_, i) => send(`${receiver.url}/${i}`, { destinationId: `dst_${i % 23}` })))
+    const outcomes = await Promise.all(
+      Array.from({ length: 1_000 }, (_, i) => send(`${receiver.url}/${i}`, { destinationId: `dst_${i % 23}` })),
+    )
     expect(outcomes.filter(({ kind }) => kind !== 'delivered')).toEqual([])
     expect(new Set(receiver.received().map(({ path }) => path)).size).toBe(1_000)
     expect(receiver.count()).toBe(1_000)

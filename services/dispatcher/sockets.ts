@@ -171,7 +171,10 @@ export function createSockets({ monotonicMs, socketsMax, socketsPerShareMax, wai
       waiter.settle(result)
     }
     const stop = () => giveUp({ kind: 'abandoned', code: 'aborted', detail: 'stopped while waiting for a socket' })
-    const timer = setTimeout(() => giveUp({ kind: 'abandoned', code: 'no_socket', detail: `no socket came free within ${waitTimeoutMs} ms` }), waitTimeoutMs)
+    const timer = setTimeout(
+      () => giveUp({ kind: 'abandoned', code: 'no_socket', detail: `no socket came free within ${waitTimeoutMs} ms` }),
+      waitTimeoutMs,
+    )
     signal.addEventListener('abort', stop, { once: true })
     waiters++
     share.waiting.push(waiter)
@@ -192,7 +195,8 @@ export function createSockets({ monotonicMs, socketsMax, socketsPerShareMax, wai
   return {
     async enter(key, signal) {
       if (closed) return turnedAway
-      if (waiters >= waitersMax) return { kind: 'abandoned', code: 'no_socket', detail: `${waitersMax} requests wait for a socket` }
+      if (waiters >= waitersMax)
+        return { kind: 'abandoned', code: 'no_socket', detail: `${waitersMax} requests wait for a socket` }
       const share = shareOf(key)
       const taken = share.waiting.length === 0 ? take(share) : undefined
       return taken === undefined ? wait(share, signal) : placeOf(share, taken.line)
@@ -233,7 +237,9 @@ function clientOver(socket: Socket, origin: string): Client {
     connect(_options, callback) {
       const first = !attached
       attached = true
-      queueMicrotask(() => (first ? callback(null, socket) : callback(new SocketGoneError('the socket was closed'), null)))
+      queueMicrotask(() =>
+        first ? callback(null, socket) : callback(new SocketGoneError('the socket was closed'), null),
+      )
     },
     allowH2: false,
     pipelining: 1,

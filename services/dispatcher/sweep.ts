@@ -23,7 +23,15 @@ const queuedPerSweep = 500
  * The loops that make delivering independent of Redis: they find what is due by its row alone. Overdue queued deliveries
  * are leased in place (T7), at most as many as sockets are free.
  */
-export function dispatcherSweeps({ store, slots, takeLease, feed, random, log, metrics }: {
+export function dispatcherSweeps({
+  store,
+  slots,
+  takeLease,
+  feed,
+  random,
+  log,
+  metrics,
+}: {
   store: Store
   slots: Slots
   takeLease: (id: DeliveryId, generation: number) => Promise<(() => Promise<void>) | undefined>
@@ -44,7 +52,12 @@ export function dispatcherSweeps({ store, slots, takeLease, feed, random, log, m
         if (ended.length > 0) {
           metrics.sweptRows.inc({ kind: 'lease' }, ended.length)
           feed([...new Set(ended.map((one) => one.destinationId))])
-          for (const one of ended) if (one.state === 'dead') log.error({ event: 'delivery.dead', id: one.id, reason: 'leases_lost' }, 'a delivery ended because its leases kept being lost')
+          for (const one of ended)
+            if (one.state === 'dead')
+              log.error(
+                { event: 'delivery.dead', id: one.id, reason: 'leases_lost' },
+                'a delivery ended because its leases kept being lost',
+              )
         }
         return ended.length === leasesPerSweep ? 'more' : 'idle'
       },
@@ -65,7 +78,13 @@ export function dispatcherSweeps({ store, slots, takeLease, feed, random, log, m
         metrics.sweptRows.inc({ kind: 'queued' }, due.length)
         // Waits for the leases, which take these rows out of the next sweep, and not for the attempts.
         const sends = await Promise.all(due.map((one) => takeLease(one.id, one.generation)))
-        for (const send of sends) send?.().catch((error: unknown) => log.error({ event: 'delivery.failed', error }, 'an attempt broke off; its lease runs out and it is tried again'))
+        for (const send of sends)
+          send?.().catch((error: unknown) =>
+            log.error(
+              { event: 'delivery.failed', error },
+              'an attempt broke off; its lease runs out and it is tried again',
+            ),
+          )
         return 'more'
       },
     }),

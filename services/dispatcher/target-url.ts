@@ -1,4 +1,6 @@
-export type TargetUrl = { kind: 'url'; url: string } | { kind: 'blocked'; code: 'url_invalid' | 'path_refused'; detail: string }
+export type TargetUrl =
+  | { kind: 'url'; url: string }
+  | { kind: 'blocked'; code: 'url_invalid' | 'path_refused'; detail: string }
 
 export type ForwardedTarget = {
   forwardPath: boolean
@@ -21,7 +23,8 @@ export function targetUrl(destinationUrl: string, { forwardPath, rest, query }: 
   if (/(^|[/\\])\.\.?([/\\]|$)/.test(decodeEscapes(resolved.pathname))) {
     return { kind: 'blocked', code: 'path_refused', detail: 'the forwarded path climbs with an encoded slash' }
   }
-  if (resolved.pathname !== '/' || rest.startsWith('/')) url.pathname = url.pathname.replace(/\/$/, '') + resolved.pathname
+  if (resolved.pathname !== '/' || rest.startsWith('/'))
+    url.pathname = url.pathname.replace(/\/$/, '') + resolved.pathname
   const queries = [url.search.slice(1), encodeBytes(query).replaceAll('#', '%23')].filter((part) => part !== '')
   url.search = queries.join('&')
   return { kind: 'url', url: url.href }
@@ -29,7 +32,9 @@ export function targetUrl(destinationUrl: string, { forwardPath, rest, query }: 
 
 /** "?" and "#" in a path would end it. */
 function encodeRest(rest: string): string {
-  return encodeBytes(rest.startsWith('/') ? rest : `/${rest}`).replaceAll('?', '%3F').replaceAll('#', '%23')
+  return encodeBytes(rest.startsWith('/') ? rest : `/${rest}`)
+    .replaceAll('?', '%3F')
+    .replaceAll('#', '%23')
 }
 
 /** Raw bytes of a request target were read as latin1: back to those bytes, not to the UTF-8 of those characters. */

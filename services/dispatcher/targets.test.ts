@@ -16,16 +16,36 @@ function setup() {
     readDestinations: async (ids) => {
       reads.push(...ids)
       if (fails) throw new Error('down')
-      return [{ id: destinationId, version, managedBy: 'test', spec: destinationSpec.parse({ name: 'd', url: `http://v${version}.test/`, timeout: '2s' }) }]
+      return [
+        {
+          id: destinationId,
+          version,
+          managedBy: 'test',
+          spec: destinationSpec.parse({ name: 'd', url: `http://v${version}.test/`, timeout: '2s' }),
+        },
+      ]
     },
-    readConnections: async () => [{ id: connectionId, version: 1, managedBy: 'test', sourceId: 'src_1' as SourceId, destinationId, spec: connectionSpec.parse({ name: 'c', source: 's', destination: 'd', retry: { schedule: ['1s', '2m'] } }) }],
+    readConnections: async () => [
+      {
+        id: connectionId,
+        version: 1,
+        managedBy: 'test',
+        sourceId: 'src_1' as SourceId,
+        destinationId,
+        spec: connectionSpec.parse({ name: 'c', source: 's', destination: 'd', retry: { schedule: ['1s', '2m'] } }),
+      },
+    ],
   })
   return { targets, reads, setVersion: (next: number) => (version = next), setFails: (next: boolean) => (fails = next) }
 }
 
 test('a version is read once, and a new one is read when a lease names it', async () => {
   const { targets, reads, setVersion } = setup()
-  expect(await targets.get(lease(1))).toMatchObject({ timeoutMs: 2_000, scheduleMs: [1_000, 120_000], destination: { spec: { url: 'http://v1.test/' } } })
+  expect(await targets.get(lease(1))).toMatchObject({
+    timeoutMs: 2_000,
+    scheduleMs: [1_000, 120_000],
+    destination: { spec: { url: 'http://v1.test/' } },
+  })
   await targets.get(lease(1))
   expect(reads).toHaveLength(1)
   setVersion(2)

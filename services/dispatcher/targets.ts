@@ -34,16 +34,20 @@ const versionsMax = 5_000
 export function createTargets(params: {
   readDestinations: (ids: readonly DestinationId[]) => Promise<Destination[]>
   readConnections: (ids: readonly ConnectionId[]) => Promise<Connection[]>
-}): { get(leased: Pick<Leased, 'destinationId' | 'destinationVersion' | 'connectionId' | 'connectionVersion'>): Promise<Target> } {
-  const destinations = createVersions(
-    params.readDestinations,
-    (destination): CompiledDestination => ({
-      destination,
-      signer: destination.spec.signing && createSigner(destination.spec.signing.secrets),
-      timeoutMs: durationMs(destination.spec.timeout),
-    }),
-  )
-  const connections = createVersions(params.readConnections, (connection): CompiledConnection => ({ connection, scheduleMs: connection.spec.retry.schedule.map(durationMs) }))
+}): {
+  get(
+    leased: Pick<Leased, 'destinationId' | 'destinationVersion' | 'connectionId' | 'connectionVersion'>,
+  ): Promise<Target>
+} {
+  const destinations = createVersions(params.readDestinations, (destination): CompiledDestination => ({
+    destination,
+    signer: destination.spec.signing && createSigner(destination.spec.signing.secrets),
+    timeoutMs: durationMs(destination.spec.timeout),
+  }))
+  const connections = createVersions(params.readConnections, (connection): CompiledConnection => ({
+    connection,
+    scheduleMs: connection.spec.retry.schedule.map(durationMs),
+  }))
   return {
     async get(leased) {
       const [destination, connection] = await Promise.all([
@@ -56,7 +60,10 @@ export function createTargets(params: {
 }
 
 /** The row may be newer than the version asked for: newer still stands closer to the attempt. */
-function createVersions<I extends string, Row, T>(read: (ids: readonly I[]) => Promise<Row[]>, compile: (row: Row) => T): (id: I, version: number) => Promise<T> {
+function createVersions<I extends string, Row, T>(
+  read: (ids: readonly I[]) => Promise<Row[]>,
+  compile: (row: Row) => T,
+): (id: I, version: number) => Promise<T> {
   const known = new Map<string, Promise<T>>()
   return (id, version) => {
     const key = `${id} ${version}`

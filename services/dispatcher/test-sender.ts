@@ -15,7 +15,11 @@ type Options = Partial<SenderOptions> & {
   answerFor?: (question: DnsQuestion) => DnsAnswer
 }
 
-export async function senderForTest({ allowCidrs = ['127.0.0.1/32'], answerFor = () => ({ addresses: ['127.0.0.1'] }), ...options }: Options = {}) {
+export async function senderForTest({
+  allowCidrs = ['127.0.0.1/32'],
+  answerFor = () => ({ addresses: ['127.0.0.1'] }),
+  ...options
+}: Options = {}) {
   const dns = await startDnsServer(answerFor)
   let passedMs = 0
   const monotonicMs = () => performance.now() + passedMs
@@ -32,7 +36,18 @@ export async function senderForTest({ allowCidrs = ['127.0.0.1/32'], answerFor =
 
 function sendWith(sender: Sender) {
   return (url: string, request: Partial<SendRequest> = {}, options?: Parameters<Sender['send']>[1]) =>
-    sender.send({ destinationId: 'dst_1', method: 'POST', url, headers: [], body: Buffer.from('{}'), timeoutMs: 2_000, ...request }, options)
+    sender.send(
+      {
+        destinationId: 'dst_1',
+        method: 'POST',
+        url,
+        headers: [],
+        body: Buffer.from('{}'),
+        timeoutMs: 2_000,
+        ...request,
+      },
+      options,
+    )
 }
 
 /** A TCP server that hands over each connection as it comes; `bytes` collects what all of them received. */

@@ -59,7 +59,11 @@ export function readBody(request: IncomingMessage, bytesMax: number, budget: Bod
     request.on('data', onData)
     request.once('end', () => {
       const charged = bytes
-      settle({ kind: 'read', body: chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks), release: () => budget.give(charged) })
+      settle({
+        kind: 'read',
+        body: chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks),
+        release: () => budget.give(charged),
+      })
     })
     request.once('close', () => settle({ kind: 'incomplete', bytes }))
     request.once('error', () => settle({ kind: 'incomplete', bytes }))

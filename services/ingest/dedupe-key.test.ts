@@ -20,7 +20,12 @@ describe('the dedupe key', () => {
 
   test('can be a header that is there once', () => {
     expect(key({ header: 'X-Id' }, '{}', [['x-id', '7']])).toBe('7')
-    expect(key({ header: 'X-Id' }, '{}', [['x-id', '7'], ['X-ID', '8']])).toBeUndefined()
+    expect(
+      key({ header: 'X-Id' }, '{}', [
+        ['x-id', '7'],
+        ['X-ID', '8'],
+      ]),
+    ).toBeUndefined()
   })
 
   test('can be a path into JSON, forms and compressed bodies; large numbers keep all their digits', () => {
@@ -30,7 +35,10 @@ describe('the dedupe key', () => {
     expect(key({ path: 'id' }, gzipSync('{"id":5}'), [...json, ['Content-Encoding', 'gzip']])).toBe('5')
   })
 
-  test.each(['not json', '{}', '{"id":null}', '{"id":{"a":1}}', '{"id":[1]}'])('is absent in %s: such a request is never a duplicate', (body) => {
-    expect(key({ path: 'id' }, body)).toBeUndefined()
-  })
+  test.each(['not json', '{}', '{"id":null}', '{"id":{"a":1}}', '{"id":[1]}'])(
+    'is absent in %s: such a request is never a duplicate',
+    (body) => {
+      expect(key({ path: 'id' }, body)).toBeUndefined()
+    },
+  )
 })

@@ -13,7 +13,14 @@ export function dedupeKeyOf(
   if (by === 'auto') return request.dedupeKey
   if (by === 'body') return hash('sha256', request.body)
   if ('header' in by) return soleHeader(request.headers, by.header)
-  const parsed = parseBody(request.body, soleHeader(request.headers, 'content-type'), soleHeader(request.headers, 'content-encoding'))
-  const found = parsed.kind === 'parsed' ? readPath({ body: parsed.value }, by.path.startsWith('body.') ? by.path : `body.${by.path}`) : undefined
+  const parsed = parseBody(
+    request.body,
+    soleHeader(request.headers, 'content-type'),
+    soleHeader(request.headers, 'content-encoding'),
+  )
+  const found =
+    parsed.kind === 'parsed'
+      ? readPath({ body: parsed.value }, by.path.startsWith('body.') ? by.path : `body.${by.path}`)
+      : undefined
   return typeof found === 'string' || typeof found === 'number' || typeof found === 'bigint' ? String(found) : undefined
 }

@@ -8,16 +8,42 @@ const sha = (text: string) => createHash('sha256').update(text).digest()
 const sourceId = 'src_x' as SourceId
 
 function event(key?: string, body = 'x'): NewEvent {
-  return { id: newId('evt', Date.now()), sourceId, sourceVersion: 1, keyHash: key === undefined ? null : sha(key), bodyHash: key === undefined ? null : sha(body), dedupeWindowMs: 1, type: null, method: 'POST', path: '', query: '', headers: '[]', body: Buffer.from(body), traceparent: null, remoteAddress: null, receivedAtMs: 0 }
+  return {
+    id: newId('evt', Date.now()),
+    sourceId,
+    sourceVersion: 1,
+    keyHash: key === undefined ? null : sha(key),
+    bodyHash: key === undefined ? null : sha(body),
+    dedupeWindowMs: 1,
+    type: null,
+    method: 'POST',
+    path: '',
+    query: '',
+    headers: '[]',
+    body: Buffer.from(body),
+    traceparent: null,
+    remoteAddress: null,
+    receivedAtMs: 0,
+  }
 }
 
 /** A commit that ends when the test says so. */
 function controlled() {
-  const batches: { rows: readonly NewEvent[]; resolve: (acceptances?: Acceptance[]) => void; reject: (error: Error) => void }[] = []
+  const batches: {
+    rows: readonly NewEvent[]
+    resolve: (acceptances?: Acceptance[]) => void
+    reject: (error: Error) => void
+  }[] = []
   return {
     batches,
     commit: (rows: readonly NewEvent[]) =>
-      new Promise<Acceptance[]>((resolve, reject) => batches.push({ rows, resolve: (acceptances) => resolve(acceptances ?? rows.map(() => ({ kind: 'accepted' }))), reject })),
+      new Promise<Acceptance[]>((resolve, reject) =>
+        batches.push({
+          rows,
+          resolve: (acceptances) => resolve(acceptances ?? rows.map(() => ({ kind: 'accepted' }))),
+          reject,
+        }),
+      ),
   }
 }
 
@@ -88,7 +114,9 @@ describe('group commit', () => {
     const both = [group.submit(event()), group.submit(event())]
     await turn()
     batches[0]?.reject(new Error('connection lost'))
-    expect(await Promise.all(both)).toEqual(Array.from({ length: 2 }, () => ({ kind: 'unavailable', reason: 'commit_failed' })))
+    expect(await Promise.all(both)).toEqual(
+      Array.from({ length: 2 }, () => ({ kind: 'unavailable', reason: 'commit_failed' })),
+    )
     await turn()
     expect(batches).toHaveLength(1)
   })
@@ -147,7 +175,9 @@ describe('group commit', () => {
     const { commit, batches } = controlled()
     const group = create(commit, { acceptTimeoutMs: 30, batchRowsMax: 1 })
     const outcomes = [event(), event(), event()].map((one) => group.submit(one))
-    expect(await Promise.all(outcomes.slice(1))).toEqual(Array.from({ length: 2 }, () => ({ kind: 'unavailable', reason: 'waited_too_long' })))
+    expect(await Promise.all(outcomes.slice(1))).toEqual(
+      Array.from({ length: 2 }, () => ({ kind: 'unavailable', reason: 'waited_too_long' })),
+    )
     expect(batches).toHaveLength(1)
     for (const batch of batches) batch.resolve()
     expect(await Promise.all(outcomes.slice(0, 1))).toEqual([{ kind: 'accepted' }])
@@ -161,7 +191,9 @@ describe('group commit', () => {
     const later = [group.submit(event())]
     await turn()
     later.push(group.submit(event()))
-    expect(await Promise.all(later)).toEqual(Array.from({ length: 2 }, () => ({ kind: 'unavailable', reason: 'waited_too_long' })))
+    expect(await Promise.all(later)).toEqual(
+      Array.from({ length: 2 }, () => ({ kind: 'unavailable', reason: 'waited_too_long' })),
+    )
     expect(await group.submit(event())).toEqual({ kind: 'unavailable', reason: 'waited_too_long' })
   })
 

@@ -89,7 +89,9 @@ export function createGroupCommit(params: {
   }
 
   function mayFlush(): boolean {
-    return waiting.length > 0 && (inFlight === 0 || (inFlight < batchesInFlightMax && waiting.length >= secondBatchRowsMin))
+    return (
+      waiting.length > 0 && (inFlight === 0 || (inFlight < batchesInFlightMax && waiting.length >= secondBatchRowsMin))
+    )
   }
 
   function takeBatch(): Waiting[] {
@@ -108,13 +110,16 @@ export function createGroupCommit(params: {
     clearTimeout(timer)
     const head = waiting[0]
     if (!head) return
-    timer = setTimeout(() => {
-      const nowMs = params.monotonicMs()
-      let late = 0
-      while ((waiting[late]?.deadlineMs ?? Infinity) <= nowMs) late += 1
-      for (const one of waiting.splice(0, late)) one.settle({ kind: 'unavailable', reason: 'waited_too_long' })
-      watchDeadline()
-    }, Math.max(1, head.deadlineMs - params.monotonicMs()))
+    timer = setTimeout(
+      () => {
+        const nowMs = params.monotonicMs()
+        let late = 0
+        while ((waiting[late]?.deadlineMs ?? Infinity) <= nowMs) late += 1
+        for (const one of waiting.splice(0, late)) one.settle({ kind: 'unavailable', reason: 'waited_too_long' })
+        watchDeadline()
+      },
+      Math.max(1, head.deadlineMs - params.monotonicMs()),
+    )
   }
 
   async function flush(batch: readonly Waiting[]): Promise<void> {
@@ -131,7 +136,9 @@ export function createGroupCommit(params: {
     if (stopping && inFlight === 0 && waiting.length === 0) stopping.resolve()
   }
 
-  async function commit(batch: readonly Waiting[]): Promise<Array<[Waiting, Acceptance | Exclude<CommitOutcome, { kind: 'duplicate' }>]>> {
+  async function commit(
+    batch: readonly Waiting[],
+  ): Promise<Array<[Waiting, Acceptance | Exclude<CommitOutcome, { kind: 'duplicate' }>]>> {
     try {
       params.beforeCommit()
       const acceptances = await params.commit(batch.map((one) => one.event))
@@ -142,7 +149,8 @@ export function createGroupCommit(params: {
         return batch.map((one) => [one, { kind: 'unavailable', reason: 'commit_failed' }])
       }
       const [only] = batch
-      if (only && batch.length === 1) return [[only, { kind: 'refused', detail: error instanceof Error ? error.message : String(error) }]]
+      if (only && batch.length === 1)
+        return [[only, { kind: 'refused', detail: error instanceof Error ? error.message : String(error) }]]
       const half = Math.ceil(batch.length / 2)
       return [...(await commit(batch.slice(0, half))), ...(await commit(batch.slice(half)))]
     }
@@ -178,7 +186,10 @@ function fold(batch: readonly Waiting[]): { leaders: Waiting[]; followers: Map<W
   return { leaders, followers }
 }
 
-function duplicateOf(event: NewEvent, { firstId, firstBodyHash }: { firstId: EventId; firstBodyHash: Buffer }): CommitOutcome {
+function duplicateOf(
+  event: NewEvent,
+  { firstId, firstBodyHash }: { firstId: EventId; firstBodyHash: Buffer },
+): CommitOutcome {
   return { kind: 'duplicate', firstId, differs: !event.bodyHash?.equals(firstBodyHash) }
 }
 
@@ -189,7 +200,11 @@ function outcomeOfFollower(
 ): CommitOutcome {
   switch (outcome.kind) {
     case 'accepted':
-      return { kind: 'duplicate', firstId: leader.event.id, differs: !(leader.event.bodyHash && follower.event.bodyHash?.equals(leader.event.bodyHash)) }
+      return {
+        kind: 'duplicate',
+        firstId: leader.event.id,
+        differs: !(leader.event.bodyHash && follower.event.bodyHash?.equals(leader.event.bodyHash)),
+      }
     case 'duplicate':
       return duplicateOf(follower.event, outcome)
     case 'unavailable':

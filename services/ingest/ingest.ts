@@ -32,7 +32,10 @@ const routeWaitMs = 5_000
 const sourcesReloadEveryMs = 1_000
 
 /** Ingest, wired: what main.ts runs, and what a test's own entry runs with a probe that kills. */
-export async function ingestService(environment: Environment<typeof ingestVariables>, probe: Probe): Promise<ServiceSettings & { settings: Record<string, unknown> }> {
+export async function ingestService(
+  environment: Environment<typeof ingestVariables>,
+  probe: Probe,
+): Promise<ServiceSettings & { settings: Record<string, unknown> }> {
   const log = createLogger({ service: 'ingest', level: environment.LOG_LEVEL })
   const metrics = createMetrics({ service: 'ingest' })
   const clock = systemClock()
@@ -72,7 +75,8 @@ export async function ingestService(environment: Environment<typeof ingestVariab
         publicUrl: environment.TENTERHOOK_PUBLIC_URL.replace(/\/+$/, ''),
         sources,
         groupCommit,
-        keepDuplicate: (firstId, duplicate, differs) => keepDuplicate(differs ? store.durable : store.fast, newId('dup', clock.nowMs()), firstId, duplicate, differs),
+        keepDuplicate: (firstId, duplicate, differs) =>
+          keepDuplicate(differs ? store.durable : store.fast, newId('dup', clock.nowMs()), firstId, duplicate, differs),
         enqueue: (eventId) => producer.addRoute([eventId]),
         tracing,
         nowMs: clock.nowMs,
@@ -107,11 +111,21 @@ export async function ingestService(environment: Environment<typeof ingestVariab
         name: 'store',
         start: async () => {
           const durability = await checkStore(store, keys, environment.TENTERHOOK_ALLOW_UNSAFE_POSTGRES)
-          log.info({ event: 'store.checked', survives: durability.survives, reasons: durability.reasons, postgres: durability.serverVersion })
+          log.info({
+            event: 'store.checked',
+            survives: durability.survives,
+            reasons: durability.reasons,
+            postgres: durability.serverVersion,
+          })
         },
         stop: () => store.close(),
       },
-      clockSync({ clock, readPostgresMs: () => readClock(store.fast), log, onOffset: (ms) => metrics.clockOffset.set(ms / 1_000) }),
+      clockSync({
+        clock,
+        readPostgresMs: () => readClock(store.fast),
+        log,
+        onOffset: (ms) => metrics.clockOffset.set(ms / 1_000),
+      }),
       { name: 'queue', start: async () => {}, stop: (signal) => producer.stop(signal) },
       { name: 'rejections', start: async () => {}, stop: () => rejections.stop() },
       {
@@ -123,7 +137,14 @@ export async function ingestService(environment: Environment<typeof ingestVariab
         stop: async () => clearInterval(reloading),
       },
       { name: 'group commit', start: async () => {}, stop: () => groupCommit.stop() },
-      httpServer({ name: 'http', server, host: environment.HOST, port: environment.PORT, portVariable: 'PORT', draining: draining.signal }),
+      httpServer({
+        name: 'http',
+        server,
+        host: environment.HOST,
+        port: environment.PORT,
+        portVariable: 'PORT',
+        draining: draining.signal,
+      }),
     ],
   }
 }

@@ -29,8 +29,24 @@ export interface Arrival {
 
 /** What became of it: for the answer, the log line, the metrics and the rejections. */
 export type Receipt =
-  | { kind: 'accepted'; answer: Answer; source: CompiledSource; eventId: EventId; type: string | undefined; bodyBytes: number; traceparent: string }
-  | { kind: 'duplicate'; answer: Answer; source: CompiledSource; eventId: EventId; differs: boolean; bodyBytes: number; traceparent: string }
+  | {
+      kind: 'accepted'
+      answer: Answer
+      source: CompiledSource
+      eventId: EventId
+      type: string | undefined
+      bodyBytes: number
+      traceparent: string
+    }
+  | {
+      kind: 'duplicate'
+      answer: Answer
+      source: CompiledSource
+      eventId: EventId
+      differs: boolean
+      bodyBytes: number
+      traceparent: string
+    }
   | { kind: 'handshake'; answer: Answer; source: CompiledSource }
   | { kind: 'rejected'; answer: Answer; source: CompiledSource | undefined; refusal: Refusal; bodyBytes: number }
   | { kind: 'unavailable'; answer: Answer; source: CompiledSource | undefined; reason: string }
@@ -54,7 +70,11 @@ export interface ReceiveDeps {
  * the answer; nothing is answered 2xx before its commit (I2). Never throws.
  */
 export async function receive(arrival: Arrival, deps: ReceiveDeps): Promise<Receipt> {
-  const span = deps.tracing.startSpan(`receive ${arrival.sourceName}`, { kind: 'server', parent: arrival.traceparent, attributes: { 'http.request.method': arrival.method } })
+  const span = deps.tracing.startSpan(`receive ${arrival.sourceName}`, {
+    kind: 'server',
+    parent: arrival.traceparent,
+    attributes: { 'http.request.method': arrival.method },
+  })
   const receipt = await receiveInSpan(arrival, deps, span.traceparent)
   span.set({ 'http.response.status_code': receipt.answer.status, 'tenterhook.outcome': receipt.kind })
   span.end(receipt.kind === 'unavailable' ? { error: receipt.reason } : undefined)
@@ -66,17 +86,39 @@ async function receiveInSpan(arrival: Arrival, deps: ReceiveDeps, parent: string
   if (!source) {
     if (!(await reloaded(deps))) return unavailable(undefined, 'configuration_unknown', deps)
     source = deps.sources.find(arrival.sourceName)
-    if (!source) return rejected(undefined, { status: 404, code: 'source_unknown', detail: `there is no source named ${JSON.stringify(arrival.sourceName.slice(0, 100))}` }, 0)
+    if (!source)
+      return rejected(
+        undefined,
+        {
+          status: 404,
+          code: 'source_unknown',
+          detail: `there is no source named ${JSON.stringify(arrival.sourceName.slice(0, 100))}`,
+        },
+        0,
+      )
   }
   const allowed: readonly string[] = source.spec.methods
-  if (!allowed.includes(arrival.method) && !source.verifier.handshakeMethods.includes(arrival.method)) return rejected(source, methodRefusal(arrival.method, allowed), 0)
+  if (!allowed.includes(arrival.method) && !source.verifier.handshakeMethods.includes(arrival.method))
+    return rejected(source, methodRefusal(arrival.method, allowed), 0)
 
   const read = await arrival.readBody(source.spec.bodyBytesMax)
   switch (read.kind) {
     case 'too_large':
-      return rejected(source, { status: 413, code: 'body_too_large', detail: `this source takes bodies of at most ${source.spec.bodyBytesMax} bytes` }, source.spec.bodyBytesMax)
+      return rejected(
+        source,
+        {
+          status: 413,
+          code: 'body_too_large',
+          detail: `this source takes bodies of at most ${source.spec.bodyBytesMax} bytes`,
+        },
+        source.spec.bodyBytesMax,
+      )
     case 'incomplete':
-      return rejected(source, { status: 400, code: 'body_incomplete', detail: 'the connection ended before the whole body had come' }, read.bytes)
+      return rejected(
+        source,
+        { status: 400, code: 'body_incomplete', detail: 'the connection ended before the whole body had come' },
+        read.bytes,
+      )
     case 'no_room':
       return unavailable(source, 'buffer_full', deps)
     case 'read':
@@ -88,7 +130,14 @@ async function receiveInSpan(arrival: Arrival, deps: ReceiveDeps, parent: string
   }
 }
 
-async function receiveBody(arrival: Arrival, body: Buffer, source: CompiledSource, allowed: readonly string[], deps: ReceiveDeps, parent: string): Promise<Receipt> {
+async function receiveBody(
+  arrival: Arrival,
+  body: Buffer,
+  source: CompiledSource,
+  allowed: readonly string[],
+  deps: ReceiveDeps,
+  parent: string,
+): Promise<Receipt> {
   const request = { method: arrival.method, url: deps.publicUrl + arrival.target, headers: arrival.headers, body }
   let verdict = source.verifier.verify(request, deps.nowMs())
   if (verdict.kind === 'rejected') {
@@ -117,7 +166,15 @@ async function receiveBody(arrival: Arrival, body: Buffer, source: CompiledSourc
       deps.probe('ingest.after_commit')
       deps.enqueue(event.id)
       producer.end()
-      return { kind: 'accepted', answer: acceptance(source, event.id), source, eventId: event.id, type: verdict.type, bodyBytes: body.length, traceparent: producer.traceparent }
+      return {
+        kind: 'accepted',
+        answer: acceptance(source, event.id),
+        source,
+        eventId: event.id,
+        type: verdict.type,
+        bodyBytes: body.length,
+        traceparent: producer.traceparent,
+      }
     case 'duplicate': {
       const kept = deps.keepDuplicate(outcome.firstId, event, outcome.differs).then(
         () => true,
@@ -125,16 +182,35 @@ async function receiveBody(arrival: Arrival, body: Buffer, source: CompiledSourc
       )
       // Other bytes are worth as much as a new event: no yes before they are kept.
       if (outcome.differs && !(await kept)) return unavailable(source, 'commit_failed', deps)
-      return { kind: 'duplicate', answer: acceptance(source, outcome.firstId, true), source, eventId: outcome.firstId, differs: outcome.differs, bodyBytes: body.length, traceparent: producer.traceparent }
+      return {
+        kind: 'duplicate',
+        answer: acceptance(source, outcome.firstId, true),
+        source,
+        eventId: outcome.firstId,
+        differs: outcome.differs,
+        bodyBytes: body.length,
+        traceparent: producer.traceparent,
+      }
     }
     case 'refused':
-      return rejected(source, { status: 500, code: 'event_not_storable', detail: `the event can't be stored: ${outcome.detail}` }, body.length)
+      return rejected(
+        source,
+        { status: 500, code: 'event_not_storable', detail: `the event can't be stored: ${outcome.detail}` },
+        body.length,
+      )
     case 'unavailable':
       return unavailable(source, outcome.reason, deps)
   }
 }
 
-function newEvent(arrival: Arrival, body: Buffer, source: CompiledSource, verdict: { dedupeKey?: string | undefined; type?: string | undefined }, traceparent: string, nowMs: number): NewEvent {
+function newEvent(
+  arrival: Arrival,
+  body: Buffer,
+  source: CompiledSource,
+  verdict: { dedupeKey?: string | undefined; type?: string | undefined },
+  traceparent: string,
+  nowMs: number,
+): NewEvent {
   const key = dedupeKeyOf(source.spec.dedupe.by, { dedupeKey: verdict.dedupeKey, headers: arrival.headers, body })
   return {
     id: newId('evt', nowMs),
@@ -174,7 +250,9 @@ function redactQuery(query: string, credentials: readonly string[]): string {
     .split('&')
     .map((pair) => {
       const name = pair.split('=', 1)[0] ?? ''
-      return credentials.some((credential) => name === credential || name === encodeURIComponent(credential)) ? `${name}=${redactedValue}` : pair
+      return credentials.some((credential) => name === credential || name === encodeURIComponent(credential))
+        ? `${name}=${redactedValue}`
+        : pair
     })
     .join('&')
 }
@@ -193,7 +271,12 @@ function fixedAnswer({ status, contentType, body }: FixedAnswer): Answer {
 }
 
 function methodRefusal(method: string, allowed: readonly string[]): Refusal {
-  return { status: 405, code: 'method_not_allowed', detail: `this source takes ${allowed.join(', ')}, not ${method}`, headers: [['Allow', allowed.join(', ')]] }
+  return {
+    status: 405,
+    code: 'method_not_allowed',
+    detail: `this source takes ${allowed.join(', ')}, not ${method}`,
+    headers: [['Allow', allowed.join(', ')]],
+  }
 }
 
 function rejected(source: CompiledSource | undefined, refusal: Refusal, bodyBytes: number): Receipt {
@@ -209,7 +292,12 @@ function unavailable(source: CompiledSource | undefined, reason: string, deps: R
     kind: 'unavailable',
     source,
     reason,
-    answer: problemAnswer({ status: 503, code: reason, detail: 'the event was not accepted and is not promised to be kept: send it again', headers: [['Retry-After', String(seconds)]] }),
+    answer: problemAnswer({
+      status: 503,
+      code: reason,
+      detail: 'the event was not accepted and is not promised to be kept: send it again',
+      headers: [['Retry-After', String(seconds)]],
+    }),
   }
 }
 

@@ -30,11 +30,25 @@ export function createReporter({ log, metrics, rejections }: { log: Log; metrics
         case 'accepted':
           metrics.accepts.inc({ source, outcome: 'accepted' })
           metrics.acceptDuration.observe(durationMs / 1_000)
-          log.info({ event: 'event.accepted', id: receipt.eventId, source, type: receipt.type, bytes: receipt.bodyBytes, durationMs: Math.round(durationMs * 10) / 10, traceId: receipt.traceparent.slice(3, 35) })
+          log.info({
+            event: 'event.accepted',
+            id: receipt.eventId,
+            source,
+            type: receipt.type,
+            bytes: receipt.bodyBytes,
+            durationMs: Math.round(durationMs * 10) / 10,
+            traceId: receipt.traceparent.slice(3, 35),
+          })
           return
         case 'duplicate':
           metrics.accepts.inc({ source, outcome: 'duplicate' })
-          log.info({ event: 'event.duplicate', id: receipt.eventId, source, differs: receipt.differs, traceId: receipt.traceparent.slice(3, 35) })
+          log.info({
+            event: 'event.duplicate',
+            id: receipt.eventId,
+            source,
+            differs: receipt.differs,
+            traceId: receipt.traceparent.slice(3, 35),
+          })
           return
         case 'unavailable':
           metrics.accepts.inc({ source, outcome: 'unavailable' })
@@ -43,7 +57,13 @@ export function createReporter({ log, metrics, rejections }: { log: Log; metrics
         case 'rejected':
           metrics.accepts.inc({ source, outcome: 'rejected' })
           metrics.rejections.inc({ source, code: receipt.refusal.code })
-          refusalLine({ source, status: receipt.refusal.status, code: receipt.refusal.code, detail: receipt.refusal.detail, remoteAddress: arrival.remoteAddress })
+          refusalLine({
+            source,
+            status: receipt.refusal.status,
+            code: receipt.refusal.code,
+            detail: receipt.refusal.detail,
+            remoteAddress: arrival.remoteAddress,
+          })
           rejections.record({
             sourceName: arrival.sourceName.slice(0, 100),
             sourceId: receipt.source?.id ?? null,
@@ -62,7 +82,17 @@ export function createReporter({ log, metrics, rejections }: { log: Log; metrics
     refusal(refusal: Refusal, where: { method: string; path: string; remoteAddress: string | null }): void {
       metrics.rejections.inc({ source: 'unknown', code: refusal.code })
       refusalLine({ status: refusal.status, code: refusal.code, remoteAddress: where.remoteAddress })
-      rejections.record({ sourceName: '', sourceId: null, code: refusal.code, status: refusal.status, detail: refusal.detail, method: where.method, path: where.path.slice(0, 500), remoteAddress: where.remoteAddress, bodyBytes: 0 })
+      rejections.record({
+        sourceName: '',
+        sourceId: null,
+        code: refusal.code,
+        status: refusal.status,
+        detail: refusal.detail,
+        method: where.method,
+        path: where.path.slice(0, 500),
+        remoteAddress: where.remoteAddress,
+        bodyBytes: 0,
+      })
     },
   }
 }

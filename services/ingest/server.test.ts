@@ -18,12 +18,24 @@ import { createIngestServer } from './server.ts'
 import { createSources } from './sources.ts'
 
 /** The HTTP side as it is, with the commit in the test's hands. */
-async function start(inputs: SourceInput[], options: { commit?: (event: NewEvent) => Promise<CommitOutcome>; budgetBytes?: number; readFails?: () => boolean } = {}) {
+async function start(
+  inputs: SourceInput[],
+  options: {
+    commit?: (event: NewEvent) => Promise<CommitOutcome>
+    budgetBytes?: number
+    readFails?: () => boolean
+  } = {},
+) {
   const events: NewEvent[] = []
   const kept: NewEvent[] = []
   const receipts: Receipt[] = []
   const refusals: Refusal[] = []
-  const standing: Source[] = inputs.map((input, i) => ({ id: `src_${i}` as SourceId, version: 1, managedBy: 'test', spec: sourceSpec.parse(input) }))
+  const standing: Source[] = inputs.map((input, i) => ({
+    id: `src_${i}` as SourceId,
+    version: 1,
+    managedBy: 'test',
+    spec: sourceSpec.parse(input),
+  }))
   let version = 1
   const sources = createSources({
     readVersion: async () => {
@@ -66,7 +78,12 @@ async function start(inputs: SourceInput[], options: { commit?: (event: NewEvent
   const { port } = server.address() as AddressInfo
   const put = (source: SourceInput) => {
     const i = standing.findIndex((one) => one.spec.name === source.name)
-    const next = { id: `src_${i < 0 ? standing.length : i}` as SourceId, version: version + 1, managedBy: 'test', spec: sourceSpec.parse(source) }
+    const next = {
+      id: `src_${i < 0 ? standing.length : i}` as SourceId,
+      version: version + 1,
+      managedBy: 'test',
+      spec: sourceSpec.parse(source),
+    }
     if (i < 0) standing.push(next)
     else standing[i] = next
     version += 1
@@ -94,26 +111,45 @@ function raw(port: number, bytes: string): Promise<string> {
 }
 
 const open: SourceInput = { name: 'open', verification: { scheme: 'none' } }
-const github = (secret: string): SourceInput => ({ name: 'github', verification: { scheme: 'github', secrets: [secret] } })
-const signed = (secret: string, body: string) => ({ 'x-hub-signature-256': `sha256=${createHmac('sha256', secret).update(body).digest('hex')}` })
+const github = (secret: string): SourceInput => ({
+  name: 'github',
+  verification: { scheme: 'github', secrets: [secret] },
+})
+const signed = (secret: string, body: string) => ({
+  'x-hub-signature-256': `sha256=${createHmac('sha256', secret).update(body).digest('hex')}`,
+})
 
 describe('a request to a source', () => {
   test('is kept as it came: raw bytes, raw target, headers in order', async () => {
     const { url, events } = await start([open])
     const body = gzipSync('{"a":1}')
-    const response = await fetch(`${url}/in/open/a%2Fb/../c?x=%20&x=2`, { method: 'POST', body, headers: { 'content-encoding': 'gzip', 'content-type': 'application/json', 'x-one': '1' } })
+    const response = await fetch(`${url}/in/open/a%2Fb/../c?x=%20&x=2`, {
+      method: 'POST',
+      body,
+      headers: { 'content-encoding': 'gzip', 'content-type': 'application/json', 'x-one': '1' },
+    })
     expect(response.status).toBe(200)
     expect(await response.json()).toEqual({ id: events[0]?.id })
     expect(events[0]?.body.equals(body)).toBe(true)
-    const answer = await raw(Number(new URL(url).port), 'POST /in/open/%zz/..//x?q=%e4&&a HTTP/1.1\r\nHost: h\r\nX-B: 1\r\nx-b: 2\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok')
+    const answer = await raw(
+      Number(new URL(url).port),
+      'POST /in/open/%zz/..//x?q=%e4&&a HTTP/1.1\r\nHost: h\r\nX-B: 1\r\nx-b: 2\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok',
+    )
     expect(answer).toMatch(/^HTTP\/1\.1 200 /)
     expect(events[1]).toMatchObject({ path: '/%zz/..//x', query: 'q=%e4&&a' })
-    expect(JSON.parse(events[1]?.headers ?? '')).toEqual([['Host', 'h'], ['X-B', '1'], ['x-b', '2'], ['Content-Length', '2'], ['Connection', 'close']])
+    expect(JSON.parse(events[1]?.headers ?? '')).toEqual([
+      ['Host', 'h'],
+      ['X-B', '1'],
+      ['x-b', '2'],
+      ['Content-Length', '2'],
+      ['Connection', 'close'],
+    ])
   })
 
   test('a secret that was rotated a moment ago is known before anyone is told 401', async () => {
     const { url, put } = await start([github('old')])
-    const send = (secret: string) => fetch(`${url}/in/github`, { method: 'POST', body: '{}', headers: signed(secret, '{}') })
+    const send = (secret: string) =>
+      fetch(`${url}/in/github`, { method: 'POST', body: '{}', headers: signed(secret, '{}') })
     expect((await send('old')).status).toBe(200)
     expect((await send('new')).status).toBe(401)
     put(github('new'))
@@ -131,7 +167,9 @@ describe('a request to a source', () => {
   test('when the configuration can not be asked, an unknown source or signature is answered 503, never 404 or 401', async () => {
     let down = false
     const { url } = await start([github('s')], { readFails: () => down })
-    expect((await fetch(`${url}/in/github`, { method: 'POST', body: '{}', headers: signed('s', '{}') })).status).toBe(200)
+    expect((await fetch(`${url}/in/github`, { method: 'POST', body: '{}', headers: signed('s', '{}') })).status).toBe(
+      200,
+    )
     down = true
     const unknown = await fetch(`${url}/in/nobody`, { method: 'POST' })
     const unsigned = await fetch(`${url}/in/github`, { method: 'POST', body: '{}' })
@@ -141,14 +179,20 @@ describe('a request to a source', () => {
 
   test('a bearer token that verified it is not kept', async () => {
     const { url, events } = await start([{ name: 'crm', verification: { scheme: 'bearer', secret: 'tok-123456' } }])
-    const response = await fetch(`${url}/in/crm`, { method: 'POST', body: '{}', headers: { authorization: 'Bearer tok-123456' } })
+    const response = await fetch(`${url}/in/crm`, {
+      method: 'POST',
+      body: '{}',
+      headers: { authorization: 'Bearer tok-123456' },
+    })
     expect(response.status).toBe(200)
     expect(events[0]?.headers).not.toContain('tok-123456')
     expect(events[0]?.headers).toContain('authorization')
   })
 
   test('a secret in the query is not kept either', async () => {
-    const { url, events } = await start([{ name: 'q', verification: { scheme: 'query', secret: 'tok-123456', parameter: 'key' } }])
+    const { url, events } = await start([
+      { name: 'q', verification: { scheme: 'query', secret: 'tok-123456', parameter: 'key' } },
+    ])
     expect((await fetch(`${url}/in/q?a=1&key=tok-123456&b=%20`, { method: 'POST', body: '{}' })).status).toBe(200)
     expect(events[0]?.query).toBe('a=1&key=[redacted]&b=%20')
   })
@@ -156,7 +200,9 @@ describe('a request to a source', () => {
 
 describe('answers', () => {
   test('a duplicate is answered with the first id; one with other bytes only after it was kept', async () => {
-    const { url, kept } = await start([open], { commit: async () => ({ kind: 'duplicate', firstId: 'evt_first' as never, differs: true }) })
+    const { url, kept } = await start([open], {
+      commit: async () => ({ kind: 'duplicate', firstId: 'evt_first' as never, differs: true }),
+    })
     const response = await fetch(`${url}/in/open`, { method: 'POST', body: 'other' })
     expect(await response.json()).toEqual({ id: 'evt_first', duplicate: true })
     expect(kept).toHaveLength(1)
@@ -176,7 +222,11 @@ describe('answers', () => {
   test('a source may choose its own status and body', async () => {
     const { url } = await start([{ ...open, response: { status: 202, contentType: 'text/plain', body: 'thanks' } }])
     const response = await fetch(`${url}/in/open`, { method: 'POST' })
-    expect([response.status, response.headers.get('content-type'), await response.text()]).toEqual([202, 'text/plain', 'thanks'])
+    expect([response.status, response.headers.get('content-type'), await response.text()]).toEqual([
+      202,
+      'text/plain',
+      'thanks',
+    ])
   })
 })
 
@@ -197,7 +247,10 @@ describe('refusals', () => {
     const { url, port, receipts } = await start([{ ...open, bodyBytesMax: 10 }])
     expect((await fetch(`${url}/in/open`, { method: 'POST', body: '12345678901' })).status).toBe(413)
     expect((await fetch(`${url}/in/open`, { method: 'POST', body: '1234567890' })).status).toBe(200)
-    const chunked = await raw(port, 'POST /in/open HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n')
+    const chunked = await raw(
+      port,
+      'POST /in/open HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nb\r\n12345678901\r\n',
+    )
     expect(chunked).toMatch(/^HTTP\/1\.1 413 /)
     expect(receipts.filter((receipt) => receipt.kind === 'rejected')).toHaveLength(2)
   })
@@ -206,7 +259,9 @@ describe('refusals', () => {
     const held = Promise.withResolvers<CommitOutcome>()
     const { url } = await start([open], { budgetBytes: 15, commit: () => held.promise })
     const first = fetch(`${url}/in/open`, { method: 'POST', body: '1234567890' })
-    await expect.poll(async () => (await fetch(`${url}/in/open`, { method: 'POST', body: '1234567890' })).status).toBe(503)
+    await expect
+      .poll(async () => (await fetch(`${url}/in/open`, { method: 'POST', body: '1234567890' })).status)
+      .toBe(503)
     held.resolve({ kind: 'accepted' })
     expect((await first).status).toBe(200)
     expect((await fetch(`${url}/in/open`, { method: 'POST', body: '1234567890' })).status).toBe(200)
@@ -214,7 +269,12 @@ describe('refusals', () => {
 
   test.each([
     ['bytes that are no HTTP', 'nonsense\r\n\r\n', 400, 'request_malformed'],
-    ['headers without end', `POST /in/open HTTP/1.1\r\nHost: h\r\nX-Long: ${'x'.repeat(40_000)}\r\n\r\n`, 431, 'headers_too_large'],
+    [
+      'headers without end',
+      `POST /in/open HTTP/1.1\r\nHost: h\r\nX-Long: ${'x'.repeat(40_000)}\r\n\r\n`,
+      431,
+      'headers_too_large',
+    ],
   ])('%s get the same form of answer', async (_what, bytes, status, code) => {
     const { port, refusals } = await start([open])
     const answer = await raw(port, bytes)

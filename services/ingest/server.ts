@@ -39,7 +39,11 @@ export function createIngestServer(params: {
     const arrival = arrivalOf(request, params.budget)
     if (!arrival) {
       const refusal = { status: 404, code: 'not_found', detail: 'webhooks are received at /in/<source>' }
-      params.reportRefusal(refusal, { method: request.method, path: request.originalUrl, remoteAddress: request.ip ?? null })
+      params.reportRefusal(refusal, {
+        method: request.method,
+        path: request.originalUrl,
+        remoteAddress: request.ip ?? null,
+      })
       send(response, problemAnswer(refusal))
       discardRest(request)
       return
@@ -53,7 +57,11 @@ export function createIngestServer(params: {
   // Express's own refusals, of a target that can't be decoded for one.
   app.use((_error: unknown, request: Request, response: Response, _next: unknown) => {
     const refusal = { status: 400, code: 'request_malformed', detail: 'the request could not be read' }
-    params.reportRefusal(refusal, { method: request.method, path: request.originalUrl, remoteAddress: request.ip ?? null })
+    params.reportRefusal(refusal, {
+      method: request.method,
+      path: request.originalUrl,
+      remoteAddress: request.ip ?? null,
+    })
     if (response.headersSent) response.destroy()
     else send(response, problemAnswer(refusal))
   })
@@ -104,11 +112,23 @@ function send(response: Response, answer: Answer): void {
 function parserRefusal(code: string | undefined): Refusal {
   switch (code) {
     case 'HPE_HEADER_OVERFLOW':
-      return { status: 431, code: 'headers_too_large', detail: `the request line and headers together may have ${headerBytesMax} bytes` }
+      return {
+        status: 431,
+        code: 'headers_too_large',
+        detail: `the request line and headers together may have ${headerBytesMax} bytes`,
+      }
     case 'HPE_CHUNK_EXTENSIONS_OVERFLOW':
-      return { status: 413, code: 'chunk_extensions_too_large', detail: 'the extensions of the chunked body are too large' }
+      return {
+        status: 413,
+        code: 'chunk_extensions_too_large',
+        detail: 'the extensions of the chunked body are too large',
+      }
     case 'ERR_HTTP_REQUEST_TIMEOUT':
-      return { status: 408, code: 'request_too_slow', detail: `headers must come within ${headersTimeoutMs / 1_000} s and the whole request within ${requestTimeoutMs / 1_000} s` }
+      return {
+        status: 408,
+        code: 'request_too_slow',
+        detail: `headers must come within ${headersTimeoutMs / 1_000} s and the whole request within ${requestTimeoutMs / 1_000} s`,
+      }
     default:
       return { status: 400, code: 'request_malformed', detail: 'this is not a well-formed HTTP/1.1 request' }
   }

@@ -49,10 +49,12 @@ export function createSources(params: {
     find: (name) => byName.get(name),
     reload() {
       if (!running) return start()
-      next ??= running.catch(() => {}).then(() => {
-        next = undefined
-        return start()
-      })
+      next ??= running
+        .catch(() => {})
+        .then(() => {
+          next = undefined
+          return start()
+        })
       return next
     },
   }

@@ -37,7 +37,10 @@ export async function routeEvents(events: readonly ClaimedEvent[], deps: RouteDe
   for (let attempt = 0; attempt < rulebookTriesMax; attempt++) {
     const rulebook = await deps.rulebooks.current()
     const decided = decideAll(events, rulebook, deps)
-    const routed = await deps.commit(rulebook.version, decided.map((one) => one.routing))
+    const routed = await deps.commit(
+      rulebook.version,
+      decided.map((one) => one.routing),
+    )
     if (routed.kind === 'config_changed') {
       await deps.rulebooks.reload()
       continue
@@ -51,7 +54,10 @@ export async function routeEvents(events: readonly ClaimedEvent[], deps: RouteDe
     deps.probe('router.after_feed')
     return
   }
-  deps.log.warn({ event: 'route.put_off', events: events.length }, 'the configuration kept changing; the sweep routes these events')
+  deps.log.warn(
+    { event: 'route.put_off', events: events.length },
+    'the configuration kept changing; the sweep routes these events',
+  )
 }
 
 interface Decided {
@@ -63,7 +69,11 @@ interface Decided {
 function decideAll(events: readonly ClaimedEvent[], rulebook: Rulebook, deps: RouteDeps): Decided[] {
   const decided: Decided[] = []
   for (const event of events) {
-    const span = deps.tracing.startSpan('process route', { kind: 'consumer', parent: event.traceparent ?? undefined, attributes: { 'tenterhook.event.id': event.id } })
+    const span = deps.tracing.startSpan('process route', {
+      kind: 'consumer',
+      parent: event.traceparent ?? undefined,
+      attributes: { 'tenterhook.event.id': event.id },
+    })
     try {
       decided.push({ event, routing: decide(event, rulebook, span, deps.tracing), span })
     } catch (error) {

@@ -24,7 +24,10 @@ import { createRulebooks } from './rulebook.ts'
 import { routerSweeps } from './sweep.ts'
 
 /** The router, wired: what main.ts runs, and what a test's own entry runs with a probe that kills. */
-export async function routerService(environment: Environment<typeof routerVariables>, probe: Probe): Promise<ServiceSettings & { settings: Record<string, unknown> }> {
+export async function routerService(
+  environment: Environment<typeof routerVariables>,
+  probe: Probe,
+): Promise<ServiceSettings & { settings: Record<string, unknown> }> {
   const log = createLogger({ service: 'router', level: environment.LOG_LEVEL })
   const metrics = createMetrics({ service: 'router' })
   const clock = systemClock()
@@ -86,7 +89,12 @@ export async function routerService(environment: Environment<typeof routerVariab
         },
         stop: () => store.close(),
       },
-      clockSync({ clock, readPostgresMs: () => readClock(store.fast), log, onOffset: (ms) => metrics.clockOffset.set(ms / 1_000) }),
+      clockSync({
+        clock,
+        readPostgresMs: () => readClock(store.fast),
+        log,
+        onOffset: (ms) => metrics.clockOffset.set(ms / 1_000),
+      }),
       { name: 'queue', start: async () => {}, stop: (signal) => producer.stop(signal) },
       { name: 'feeder', start: async () => {}, stop: (signal) => feeder.stop(signal) },
       ...routerSweeps({ store, deps, nowMs: clock.nowMs, random: Math.random, log, metrics }),

@@ -10,14 +10,21 @@ export interface Rulebook {
 }
 
 /** Owns the current rulebook. It may be old: the routing transaction refuses one that isn't the newest (DESIGN §3.9). */
-export function createRulebooks(read: () => Promise<Config>): { current(): Promise<Rulebook>; reload(): Promise<void> } {
+export function createRulebooks(read: () => Promise<Config>): {
+  current(): Promise<Rulebook>
+  reload(): Promise<void>
+} {
   let book: Promise<Rulebook> | undefined
 
   async function load(): Promise<Rulebook> {
     const config = await read()
     const bySource = Map.groupBy(compileRules(config.connections), (rule) => rule.connection.sourceId)
     const names = new Map(config.sources.map((source) => [source.id, source.spec.name]))
-    return { version: config.version, rulesOf: (source) => bySource.get(source) ?? [], nameOf: (source) => names.get(source) ?? '' }
+    return {
+      version: config.version,
+      rulesOf: (source) => bySource.get(source) ?? [],
+      nameOf: (source) => names.get(source) ?? '',
+    }
   }
 
   function reload(): Promise<Rulebook> {

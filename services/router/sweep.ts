@@ -24,7 +24,21 @@ const dedupeRowsPerRound = 10_000
 const rejectionsMax = 100_000
 
 /** The loops that make the router's work independent of Redis, and that keep the tables in shape. */
-export function routerSweeps({ store, deps, nowMs, random, log, metrics }: { store: Store; deps: RouteDeps; nowMs: () => number; random: () => number; log: Log; metrics: Metrics }): Component[] {
+export function routerSweeps({
+  store,
+  deps,
+  nowMs,
+  random,
+  log,
+  metrics,
+}: {
+  store: Store
+  deps: RouteDeps
+  nowMs: () => number
+  random: () => number
+  log: Log
+  metrics: Metrics
+}): Component[] {
   return [
     loop({
       name: 'event sweep',

@@ -15,9 +15,7 @@ export type DnsQuestion = {
 
 export type DnsAnswer =
   /** Those of the question's family are answered; none of them is "no data", which is not "no such name". */
-  | { addresses: readonly string[]; ttlSeconds?: number }
-  | { failure: 'nxdomain' | 'servfail' | 'refused' }
-  | 'silence'
+  { addresses: readonly string[]; ttlSeconds?: number } | { failure: 'nxdomain' | 'servfail' | 'refused' } | 'silence'
 
 export type DnsServer = {
   /** `127.0.0.1:port`, as `dns.setServers` takes it. */
@@ -69,7 +67,11 @@ function readQuestion(query: Buffer): { name: string; type: 'A' | 'AAAA' | undef
     at += 1 + length
   }
   const code = query.readUInt16BE(at + 1)
-  return { name: labels.join('.').toLowerCase(), type: code === 1 ? 'A' : code === 28 ? 'AAAA' : undefined, end: at + 5 }
+  return {
+    name: labels.join('.').toLowerCase(),
+    type: code === 1 ? 'A' : code === 28 ? 'AAAA' : undefined,
+    end: at + 5,
+  }
 }
 
 function reply(question: Buffer, type: 'A' | 'AAAA', answer: Exclude<DnsAnswer, 'silence'>): Buffer {
@@ -79,7 +81,9 @@ function reply(question: Buffer, type: 'A' | 'AAAA', answer: Exclude<DnsAnswer, 
   header.writeUInt16BE(0x8180 | ('failure' in answer ? rcodes[answer.failure] : 0), 2) // a response, recursion done
   header.writeUInt16BE(addresses.length, 6)
   header.writeUInt32BE(0, 8) // no authority, nothing additional: the question's EDNS record was cut off
-  const records = addresses.map((address) => record(type, address, 'addresses' in answer ? (answer.ttlSeconds ?? 60) : 0))
+  const records = addresses.map((address) =>
+    record(type, address, 'addresses' in answer ? (answer.ttlSeconds ?? 60) : 0),
+  )
   return Buffer.concat([header, ...records])
 }
 

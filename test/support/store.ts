@@ -32,7 +32,9 @@ export async function openTestStore(): Promise<TestStore> {
     schema,
     async shiftClock(ms) {
       shiftedMs += ms
-      await store.durable.query(`CREATE OR REPLACE FUNCTION clock() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT now() + interval ''${shiftedMs} milliseconds'''`)
+      await store.durable.query(
+        `CREATE OR REPLACE FUNCTION clock() RETURNS timestamptz LANGUAGE sql STABLE PARALLEL SAFE AS 'SELECT now() + interval ''${shiftedMs} milliseconds'''`,
+      )
     },
     async discard() {
       await store.durable.query(`DROP SCHEMA ${schema} CASCADE`)
@@ -43,25 +45,54 @@ export async function openTestStore(): Promise<TestStore> {
 
 export async function addSource(store: Store, input: Partial<SourceInput> & { name: string }): Promise<SourceId> {
   const id = newId('src', Date.now())
-  await changeConfig(store.durable, (change) => putSource(change, { id, spec: sourceSpec.parse({ verification: { scheme: 'none' }, ...input }), managedBy: 'test' }, testKeys))
-  return id
-}
-
-export async function addDestination(store: Store, input: Partial<DestinationInput> & { name: string }): Promise<DestinationId> {
-  const id = newId('dst', Date.now())
-  await changeConfig(store.durable, (change) => putDestination(change, { id, spec: destinationSpec.parse({ url: 'http://127.0.0.1:9/', ...input }), managedBy: 'test' }, testKeys))
-  return id
-}
-
-export async function addConnection(store: Store, sourceId: SourceId, destinationId: DestinationId, input: Partial<ConnectionInput> & { name: string }): Promise<ConnectionId> {
-  const id = newId('con', Date.now())
   await changeConfig(store.durable, (change) =>
-    putConnection(change, { id, sourceId, destinationId, spec: connectionSpec.parse({ source: 'any', destination: 'any', ...input }), managedBy: 'test' }),
+    putSource(
+      change,
+      { id, spec: sourceSpec.parse({ verification: { scheme: 'none' }, ...input }), managedBy: 'test' },
+      testKeys,
+    ),
   )
   return id
 }
 
-export function newEvent(sourceId: SourceId, overrides: Partial<NewEvent> & { key?: string } = {}): NewEvent & { id: EventId } {
+export async function addDestination(
+  store: Store,
+  input: Partial<DestinationInput> & { name: string },
+): Promise<DestinationId> {
+  const id = newId('dst', Date.now())
+  await changeConfig(store.durable, (change) =>
+    putDestination(
+      change,
+      { id, spec: destinationSpec.parse({ url: 'http://127.0.0.1:9/', ...input }), managedBy: 'test' },
+      testKeys,
+    ),
+  )
+  return id
+}
+
+export async function addConnection(
+  store: Store,
+  sourceId: SourceId,
+  destinationId: DestinationId,
+  input: Partial<ConnectionInput> & { name: string },
+): Promise<ConnectionId> {
+  const id = newId('con', Date.now())
+  await changeConfig(store.durable, (change) =>
+    putConnection(change, {
+      id,
+      sourceId,
+      destinationId,
+      spec: connectionSpec.parse({ source: 'any', destination: 'any', ...input }),
+      managedBy: 'test',
+    }),
+  )
+  return id
+}
+
+export function newEvent(
+  sourceId: SourceId,
+  overrides: Partial<NewEvent> & { key?: string } = {},
+): NewEvent & { id: EventId } {
   const { key, ...rest } = overrides
   const body = rest.body ?? Buffer.from('{}')
   return {
@@ -85,8 +116,14 @@ export function newEvent(sourceId: SourceId, overrides: Partial<NewEvent> & { ke
 }
 
 /** What routing knows of an accepted event, as its claim would have read it. */
-export async function readRouted(store: Store, eventId: EventId): Promise<{ eventId: EventId; sourceId: SourceId; seq: string }> {
-  const { rows } = await store.fast.query<{ source_id: SourceId; seq: string }>({ text: 'SELECT source_id, seq FROM events WHERE id = $1', values: [eventId] })
+export async function readRouted(
+  store: Store,
+  eventId: EventId,
+): Promise<{ eventId: EventId; sourceId: SourceId; seq: string }> {
+  const { rows } = await store.fast.query<{ source_id: SourceId; seq: string }>({
+    text: 'SELECT source_id, seq FROM events WHERE id = $1',
+    values: [eventId],
+  })
   if (!rows[0]) throw new Error(`there is no event ${eventId}`)
   return { eventId, sourceId: rows[0].source_id, seq: rows[0].seq }
 }
