@@ -124,7 +124,10 @@ describe('while events come in', () => {
       dispatcher.signal('SIGCONT')
       await load.pass(1_000)
       await stack().redis.kill()
+      dispatcher.signal('SIGSTOP')
       await stack().redis.start({ data: before })
+      expect(await jobsWaiting(), 'jobs of the past').toBeGreaterThan(10)
+      dispatcher.signal('SIGCONT')
       await load.pass(2_000)
       await provesNothingHappened(stack(), load)
     },
