@@ -42,7 +42,7 @@ const providersSecret = 'whsec_dGhlIHByb3ZpZGVyJ3Mgb3duIHNlY3JldA=='
 const named = (names: readonly string[], destination: (name: string) => object) => ({
   sources: Object.fromEntries(names.map((name) => [name, { verification: { scheme: 'none' as const } }])),
   destinations: Object.fromEntries(
-    names.map((name) => [name, { url: `${receiver.url}/${name}`, timeout: '1s', ...destination(name) }]),
+    names.map((name) => [name, { url: `${receiver.url}/${name}`, ...destination(name) }]),
   ),
   connections: Object.fromEntries(
     names.map((name) => [
@@ -74,6 +74,7 @@ const stack = sharedStack(() => {
       'patch',
     ],
     (name) => ({
+      ...(['hang', 'drip', 'drip-headers'].includes(name) && { timeout: '1s' }),
       ...(name === 'signed' && { signing: { secrets: [...secrets, `whsk_${seed.toString('base64')}`] } }),
       ...(name === 'refused' && { url: `http://127.0.0.1:${nobodysPort}/` }),
       ...(name === 'nowhere' && { url: 'http://no-such-name.invalid/' }),
