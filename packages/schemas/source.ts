@@ -34,7 +34,10 @@ export const sourceSpec = z.strictObject({
   response: z
     .strictObject({
       status: z.int().min(200).max(299).default(200),
-      contentType: z.string().min(1).max(200).default('application/json'),
+      contentType: z
+        .string()
+        .regex(/^[\x20-\x7e]{1,200}$/, 'expected a media type in printable ASCII')
+        .default('application/json'),
       body: z.string().max(16_384).optional(),
     })
     .optional(),

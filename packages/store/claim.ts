@@ -22,6 +22,9 @@ export interface ClaimedEvent {
 export const triesTogetherMax = 2
 export const triesMax = 5
 
+/** Bodies that are read in one statement: what a router holds of them at a time. */
+const bodyBytesTogetherMax = 16 * 1_048_576
+
 interface Row {
   id: EventId
   seq: string
@@ -42,7 +45,8 @@ const claimed = `
   FROM counted c JOIN event_content t ON t.event_id = c.id ORDER BY c.seq`
 
 /**
- * Hands over what routing reads of the accepted ones among these events, for the first time: their job came straight from
+ * Hands over what routing reads of the accepted ones among these events (of large bodies the first few: ask again for the
+ * rest), for the first time: their job came straight from
  * ingest. No try is counted, which spares an update of each event; a job that comes back is not routed (its router may
  * have died of it), so whatever fails once is the sweep's, which counts.
  */
@@ -51,9 +55,11 @@ export async function readAcceptedEvents(db: Db, ids: readonly EventId[]): Promi
     name: 'read_accepted',
     text: `SELECT e.id, e.seq, e.source_id, e.type, t.path, t.query, t.headers, t.body, t.traceparent, e.route_tries,
         (extract(epoch FROM e.received_at) * 1000)::float8 AS received_ms
-      FROM events e JOIN event_content t ON t.event_id = e.id
-      WHERE e.id = ANY($1::text[]) AND e.state = 'accepted' AND e.route_tries = 0 ORDER BY e.seq`,
-    values: [ids],
+      FROM (SELECT *, sum(body_bytes) OVER (ORDER BY seq) - body_bytes AS bytes_before FROM events
+            WHERE id = ANY($1::text[]) AND state = 'accepted' AND route_tries = 0) e
+      JOIN event_content t ON t.event_id = e.id
+      WHERE e.bytes_before < $2 ORDER BY e.seq`,
+    values: [ids, bodyBytesTogetherMax],
   })
   return rows.map(fromRow)
 }
@@ -67,19 +73,34 @@ export async function claimDueEvents(db: Db, rowsMax: number, routeWaitMs: numbe
   const claim = (alone: boolean) =>
     db.query<Row>({
       name: alone ? 'claim_due_alone' : 'claim_due',
-      text: `WITH mine AS MATERIALIZED (
-          SELECT id FROM events WHERE due_at IS NOT NULL AND due_at <= clock() AND route_tries ${alone ? '>=' : '<'} $3 AND route_tries < $4
-          ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED),
+      text: `WITH due AS MATERIALIZED (
+          SELECT id, due_at, body_bytes FROM events
+          WHERE due_at IS NOT NULL AND due_at <= clock() AND route_tries ${alone ? '>=' : '<'} $3 AND route_tries < $4
+          ORDER BY due_at LIMIT $1),
+        picked AS MATERIALIZED (SELECT id, sum(body_bytes) OVER (ORDER BY due_at, id) - body_bytes AS bytes_before FROM due),
+        mine AS MATERIALIZED (
+          SELECT e.id FROM picked JOIN events e ON e.id = picked.id
+          WHERE picked.bytes_before < $5 AND e.due_at IS NOT NULL AND e.due_at <= clock() AND e.route_tries ${alone ? '>=' : '<'} $3 AND e.route_tries < $4
+          ORDER BY e.id FOR UPDATE OF e SKIP LOCKED),
         counted AS (
           UPDATE events e SET route_tries = e.route_tries + 1, due_at = clock() + $2 * (e.route_tries + 1) * interval '1 millisecond'
           FROM mine WHERE e.id = mine.id
           RETURNING e.id, e.source_id, e.type, e.route_tries, e.received_at, e.seq)
         ${claimed}`,
-      values: [alone ? 1 : rowsMax, routeWaitMs, triesTogetherMax, triesMax],
+      values: [alone ? 1 : rowsMax, routeWaitMs, triesTogetherMax, triesMax, bodyBytesTogetherMax],
     })
   const together = await claim(false)
   const { rows } = together.rows.length > 0 ? together : await claim(true)
   return rows.map(fromRow)
+}
+
+/** Takes a counted try back, of events whose routing failed for a reason of ours (Postgres away, a configuration that can't be read). */
+export async function uncountTries(db: Db, ids: readonly EventId[]): Promise<void> {
+  await db.query({
+    name: 'uncount',
+    text: `UPDATE events SET route_tries = greatest(0, route_tries - 1) WHERE id = ANY($1::text[]) AND state = 'accepted'`,
+    values: [ids],
+  })
 }
 
 /** Ends the due events whose tries are used up as `unroutable`: seen, and replayable. Says which. */

@@ -83,6 +83,43 @@ export async function readConfig(db: Db, keys: EncryptionKeys): Promise<Config> 
   }
 }
 
+/** What routing reads, as of one version: no secret is opened, so that none it doesn't need can stop it. */
+export async function readRoutingConfig(
+  db: Db,
+): Promise<{ version: number; connections: Connection[]; sourceNames: Map<SourceId, string> }> {
+  const { rows } = await db.query<{
+    version: string
+    sources: { id: SourceId; name: string }[]
+    connections: StoredRow[]
+  }>({
+    name: 'routing_config',
+    text: `SELECT (SELECT version FROM config) AS version,
+      (SELECT coalesce(json_agg(json_build_object('id', id, 'name', name)), '[]') FROM sources WHERE deleted_at IS NULL) AS sources,
+      (SELECT coalesce(json_agg(t ORDER BY t.id), '[]') FROM (SELECT ${columns.connections} FROM connections WHERE deleted_at IS NULL) t) AS connections`,
+    values: [],
+  })
+  const row = rows[0]
+  if (!row) throw new Error('the configuration has no row')
+  return {
+    version: Number(row.version),
+    connections: row.connections.map(toConnection),
+    sourceNames: new Map(row.sources.map(({ id, name }) => [id, name])),
+  }
+}
+
+/** What ingest reads, as of one version. */
+export async function readSourcesConfig(db: Db, keys: EncryptionKeys): Promise<{ version: number; sources: Source[] }> {
+  const { rows } = await db.query<{ version: string; sources: StoredRow[] }>({
+    name: 'sources_config',
+    text: `SELECT (SELECT version FROM config) AS version,
+      (SELECT coalesce(json_agg(t ORDER BY t.id), '[]') FROM (SELECT ${columns.sources} FROM sources WHERE deleted_at IS NULL) t) AS sources`,
+    values: [],
+  })
+  const row = rows[0]
+  if (!row) throw new Error('the configuration has no row')
+  return { version: Number(row.version), sources: row.sources.map((stored) => toSource(stored, keys)) }
+}
+
 /** Destinations as they stand now, deleted ones too: what is under way still needs them. */
 export async function readDestinations(
   db: Db,

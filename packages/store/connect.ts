@@ -104,6 +104,11 @@ export function openStore(options: StoreOptions): Store {
 export async function inTransaction<T>(pool: pg.Pool, work: (db: Db) => Promise<T>): Promise<T> {
   const client = await pool.connect()
   let broken: Error | undefined
+  // A checked-out client that loses its connection says so by an event too; unheard, it would end the process.
+  const onLost = (error: Error) => {
+    broken = error
+  }
+  client.on('error', onLost)
   try {
     await client.query('BEGIN')
     const result = await work(client)
@@ -115,6 +120,7 @@ export async function inTransaction<T>(pool: pg.Pool, work: (db: Db) => Promise<
     })
     throw error
   } finally {
+    client.off('error', onLost)
     client.release(broken)
   }
 }

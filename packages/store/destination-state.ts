@@ -22,15 +22,6 @@ export async function resumeDestination(db: Db, id: DestinationId): Promise<bool
   return rowCount === 1
 }
 
-/** Keeps leases from this destination for a while (429, 503, Retry-After); never shortens an earlier wait. */
-export async function slowDestination(db: Db, id: DestinationId, forMs: number): Promise<void> {
-  await db.query({
-    name: 'slow',
-    text: `UPDATE destinations SET closed_until = clock() + $2 * interval '1 millisecond' WHERE id = $1 AND closed_until < clock() + $2 * interval '1 millisecond'`,
-    values: [id, forMs],
-  })
-}
-
 /** T8: `attemptInFlight` tells that a lease lives: the delivery ends when its attempt does. Undefined: nothing to cancel. */
 export async function cancelDelivery(db: Db, id: DeliveryId): Promise<{ attemptInFlight: boolean } | undefined> {
   const { rows } = await db.query<{ state: DeliveryState }>({

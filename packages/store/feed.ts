@@ -63,3 +63,17 @@ export async function dueDestinations(db: Db, rowsMax: number): Promise<Destinat
   })
   return rows.map((row) => row.id)
 }
+
+/** Ends what is over its maximum age behind a paused or closed destination, where nothing is fed; at most `rowsMax`. */
+export async function expireHeld(db: Db, rowsMax: number): Promise<number> {
+  const { rowCount } = await db.query({
+    name: 'expire_held',
+    text: `WITH over AS MATERIALIZED (
+        SELECT d.id FROM destinations t JOIN deliveries d ON d.destination_id = t.id
+        WHERE (t.paused OR t.closed_until > clock()) AND d.due_at IS NOT NULL AND NOT d.admitted AND d.expires_at <= clock()
+        LIMIT $1 FOR UPDATE OF d SKIP LOCKED)
+      UPDATE deliveries d SET state = 'dead', dead_reason = 'expired', due_at = NULL, finished_at = clock() FROM over WHERE d.id = over.id`,
+    values: [rowsMax],
+  })
+  return rowCount ?? 0
+}

@@ -5,6 +5,9 @@ import type { Db } from './connect.ts'
 /** Beyond the attempt's own timeout: waiting for the lease's reply, recording the result. */
 export const leaseMarginMs = 15_000
 
+/** Larger bodies are not handed over in batches: a hundred of them would take longer than their leases. */
+export const bodyBytesInLine = 256 * 1_024
+
 export interface Leased {
   id: DeliveryId
   token: string
@@ -24,7 +27,8 @@ export interface Leased {
   path: string
   query: string
   headers: HeaderPairs
-  body: Buffer
+  /** Null when it is larger than `bodyBytesInLine`: read it apart, just before it is sent. */
+  body: Buffer | null
 }
 
 /**
@@ -55,11 +59,11 @@ export async function lease(
     path: string
     query: string
     headers: string
-    body: Buffer
+    body: Buffer | null
   }>({
     name: 'lease',
     text: `WITH c AS MATERIALIZED (
-        SELECT d.id, j.token, t.version AS destination_version, n.version AS connection_version, t.attempt_timeout_ms + $4 AS lease_ms,
+        SELECT d.id, d.due_at, j.token, t.version AS destination_version, n.version AS connection_version, t.attempt_timeout_ms + $4 AS lease_ms,
           t.deleted_at IS NOT NULL AS gone, (t.paused OR t.closed_until > clock()) AS closed
         FROM deliveries d
         JOIN unnest($1::text[], $2::int[], $3::uuid[]) AS j(id, generation, token) ON j.id = d.id AND j.generation = d.generation
@@ -74,14 +78,14 @@ export async function lease(
           admitted = NOT (c.gone OR c.closed),
           attempt = d.attempt + CASE WHEN c.gone OR c.closed THEN 0 ELSE 1 END,
           lease_token = CASE WHEN c.gone OR c.closed THEN NULL ELSE c.token END,
-          due_at = CASE WHEN c.gone THEN NULL WHEN c.closed THEN clock() ELSE d.due_at END,
+          due_at = CASE WHEN c.gone THEN NULL WHEN c.closed THEN clock() ELSE c.due_at END,
           wake_at = CASE WHEN NOT (c.gone OR c.closed) THEN clock() + c.lease_ms * interval '1 millisecond' END
         FROM c WHERE d.id = c.id
         RETURNING d.*, c.destination_version, c.connection_version AS current_connection_version, c.lease_ms)
       SELECT m.id, m.lease_token, m.attempt, m.failures, m.seq, m.event_id, m.source_id, m.connection_id, m.destination_id,
         m.destination_version, m.current_connection_version AS connection_version, m.lease_ms,
         (extract(epoch FROM m.expires_at - clock()) * 1000)::float8 AS expires_in_ms, m.traceparent,
-        t.path, t.query, t.headers, t.body
+        t.path, t.query, t.headers, CASE WHEN octet_length(t.body) <= $5 THEN t.body END AS body
       FROM moved m JOIN event_content t ON t.event_id = m.event_id
       WHERE m.state = 'leased'`,
     values: [
@@ -89,6 +93,7 @@ export async function lease(
       wanted.map((one) => one.generation),
       wanted.map((one) => one.token),
       leaseMarginMs,
+      bodyBytesInLine,
     ],
   })
   return rows.map((row) => ({
@@ -111,4 +116,15 @@ export async function lease(
     headers: JSON.parse(row.headers) as HeaderPairs,
     body: row.body,
   }))
+}
+
+/** The body of one event, as it was received. */
+export async function readBody(db: Db, eventId: EventId): Promise<Buffer> {
+  const { rows } = await db.query<{ body: Buffer }>({
+    name: 'body',
+    text: 'SELECT body FROM event_content WHERE event_id = $1',
+    values: [eventId],
+  })
+  if (!rows[0]) throw new Error(`${eventId} has no content`)
+  return rows[0].body
 }

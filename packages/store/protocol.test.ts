@@ -21,9 +21,9 @@ import { acceptEvents } from './accept.ts'
 import { claimDueEvents, readAcceptedEvents, endUnroutable, triesMax, triesTogetherMax } from './claim.ts'
 import { readConfigVersion, readDestinations } from './config.ts'
 import { changeConfig, remove } from './config-change.ts'
-import { cancelDelivery, pauseDestination, resumeDestination, slowDestination } from './destination-state.ts'
+import { cancelDelivery, pauseDestination, resumeDestination } from './destination-state.ts'
 import { wakeForNewEpoch, winRedisEpoch, readRedisEpoch } from './epoch.ts'
-import { dueDestinations, feed } from './feed.ts'
+import { dueDestinations, expireHeld, feed } from './feed.ts'
 import { lease, type Leased } from './lease.ts'
 import { recordResults, releaseLeases, type AttemptResult } from './results.ts'
 import { routeEvents, type NewDelivery } from './route.ts'
@@ -304,6 +304,43 @@ describe('feeding', () => {
   })
 })
 
+describe('plans on a day that was never analyzed', () => {
+  test.each([
+    ['sweepLeases', () => sweepLeases(store.fast, 10)],
+    ['dueQueued', () => dueQueued(store.fast, 10)],
+    ['feed', () => feed(store.fast, [destination], 10_000)],
+    ['dueDestinations', () => dueDestinations(store.fast, 10)],
+    ['claimDueEvents', () => claimDueEvents(store.fast, 10, 5_000)],
+  ])('%s reads no more of a long history than of none', async (_what, statement) => {
+    await store.durable.query(`
+      INSERT INTO deliveries (id, event_id, connection_id, connection_version, destination_id, source_id, seq, state, expires_at, finished_at)
+      SELECT 'dlv_' || lpad(n::text, 26, '0'), 'evt', '${connection}', 1, '${destination}', '${source}', n, 'delivered', clock(), clock() FROM generate_series(1, 20000) n;
+      INSERT INTO events (id, source_id, source_version, state, body_bytes, received_at)
+      SELECT 'evt_' || lpad(n::text, 26, '0'), '${source}', 1, 'routed', 1, clock() FROM generate_series(1, 20000) n`)
+    const read = async () => {
+      const client = await store.durable.connect()
+      try {
+        await client.query('SELECT pg_stat_force_next_flush()')
+        const { rows } = await client.query<{ n: number }>(
+          `SELECT sum(idx_tup_fetch + seq_tup_read)::int AS n FROM pg_stat_user_tables WHERE schemaname = $1 AND relname ~ '^(deliveries|events)'`,
+          [store.schema],
+        )
+        return rows[0]?.n ?? 0
+      } finally {
+        client.release()
+      }
+    }
+    const flushed = async () => {
+      await store.fast.query('SELECT pg_stat_force_next_flush()')
+      return read()
+    }
+    await statement()
+    const before = await flushed()
+    await statement()
+    expect((await flushed()) - before).toBeLessThan(1_000)
+  })
+})
+
 describe('leasing', () => {
   test('hands over what to send, once per admission', async () => {
     const [job] = await admitted(1)
@@ -328,7 +365,7 @@ describe('leasing', () => {
   test('a destination that closed in between sends its delivery back to wait', async () => {
     const [job] = await admitted(1)
     if (!job) throw new Error('nothing admitted')
-    await slowDestination(store.fast, destination, 30_000)
+    await store.durable.query(`UPDATE destinations SET closed_until = clock() + interval '30 s'`)
     expect(await lease(store.fast, [{ ...job, token: randomUUID() }])).toEqual([])
     expect(await row(job.id)).toMatchObject({ state: 'pending', attempt: 0 })
     await store.shiftClock(30_001)
@@ -400,6 +437,35 @@ describe('results', () => {
     expect(await row(one.id)).toMatchObject({ state: 'dead', dead_reason: 'retries_used_up' })
     await recordResults(store.fast, [result(one, { kind: 'delivered' })])
     expect(await row(one.id)).toMatchObject({ state: 'delivered', dead_reason: null })
+  })
+
+  test('what a result says of its destination holds from the same moment', async () => {
+    const [slow, gone] = await leased(2)
+    if (!slow || !gone) throw new Error('nothing leased')
+    await recordResults(store.fast, [result(slow, { kind: 'retry', delayMs: 1_000, slowDestinationMs: 30_000 })])
+    await route(await accept(1))
+    await store.shiftClock(1_001)
+    expect((await feed(store.fast, [destination], 10_000)).admitted).toEqual([])
+    await store.shiftClock(29_000)
+    expect((await feed(store.fast, [destination], 10_000)).admitted).toHaveLength(2)
+    await recordResults(store.fast, [result(gone, { kind: 'dead', reason: 'gone', pauseReason: 'it is gone' })])
+    const { rows } = await store.durable.query<{ paused: boolean; pause_reason: string }>(
+      'SELECT paused, pause_reason FROM destinations',
+    )
+    expect(rows).toEqual([{ paused: true, pause_reason: 'it is gone' }])
+  })
+
+  test('what is over its maximum age ends also behind a paused destination', async () => {
+    const events = await accept(2)
+    await pauseDestination(store.durable, destination, 'test')
+    await route(events.slice(0, 1), { maxAgeMs: 1_000 })
+    await route(events.slice(1), { maxAgeMs: 10_000 })
+    await store.shiftClock(1_001)
+    expect(await expireHeld(store.fast, 10)).toBe(1)
+    expect(await row(deriveDeliveryId(events[0] as EventId, connection))).toMatchObject({
+      state: 'dead',
+      dead_reason: 'expired',
+    })
   })
 
   test('a retry waits in Postgres for its time', async () => {

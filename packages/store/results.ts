@@ -24,7 +24,12 @@ export interface AttemptRow {
 export interface AttemptResult {
   id: DeliveryId
   token: string
-  next: { kind: 'delivered' } | { kind: 'retry'; delayMs: number } | { kind: 'dead'; reason: DeadReason }
+  next:
+    | { kind: 'delivered' }
+    /** `slowDestinationMs`: nothing more is leased for its destination for that long (429, 503, Retry-After). */
+    | { kind: 'retry'; delayMs: number; slowDestinationMs?: number }
+    /** `pauseReason`: its destination is paused until a person resumes it (410). */
+    | { kind: 'dead'; reason: DeadReason; pauseReason?: string }
   attempt: AttemptRow
 }
 
@@ -37,7 +42,8 @@ export interface Recorded {
 /**
  * T5: records a batch of results and their attempts in one transaction, at most one result of a delivery in a batch
  * (in one UPDATE only one of two matching rows would count). A success always counts, but never ends another's
- * living lease; a failure counts only under its own token. What changed nothing is missing from the answer.
+ * living lease; a failure counts only under its own token. What it says of its destination (slow down, gone) holds from
+ * the same moment. What changed nothing is missing from the answer.
  */
 export async function recordResults(db: Db, results: readonly AttemptResult[]): Promise<Recorded[]> {
   const attempts = results.map((result) => result.attempt)
@@ -50,7 +56,7 @@ export async function recordResults(db: Db, results: readonly AttemptResult[]): 
                              $13::text[], $14::text[], $15::bytea[], $16::boolean[], $17::text[]) ORDER BY 1, 2
         ON CONFLICT DO NOTHING),
       l AS MATERIALIZED (
-        SELECT d.id, r.kind = 'delivered' AS ok, r.delay_ms,
+        SELECT d.id, d.destination_id, d.due_at, d.wake_at, d.lease_token, r.kind = 'delivered' AS ok, r.delay_ms, r.slow_ms, r.pause_reason,
           CASE
             WHEN r.kind = 'delivered' AND d.state = 'leased' AND d.lease_token <> r.token THEN 'leased'
             WHEN r.kind = 'delivered' OR d.succeeded THEN 'delivered'
@@ -58,17 +64,27 @@ export async function recordResults(db: Db, results: readonly AttemptResult[]): 
             WHEN r.kind = 'dead' OR d.expires_at <= clock() + r.delay_ms * interval '1 millisecond' THEN 'dead'
             ELSE 'retrying' END AS next,
           CASE WHEN r.kind = 'dead' THEN r.reason ELSE 'expired' END AS reason
-        FROM deliveries d JOIN unnest($1::text[], $2::uuid[], $3::text[], $4::float8[], $5::text[]) AS r(id, token, kind, delay_ms, reason) ON r.id = d.id
+        FROM deliveries d JOIN unnest($1::text[], $2::uuid[], $3::text[], $4::float8[], $5::text[], $18::float8[], $19::text[])
+          AS r(id, token, kind, delay_ms, reason, slow_ms, pause_reason) ON r.id = d.id
         WHERE (r.kind = 'delivered' AND d.state <> 'delivered') OR (r.kind <> 'delivered' AND d.state = 'leased' AND d.lease_token = r.token)
-        ORDER BY d.id FOR UPDATE OF d)
+        ORDER BY d.id FOR UPDATE OF d),
+      closed AS (
+        -- Deliveries first, then destinations: T3 locks the other way round and skips locked deliveries (PROTOCOL §6).
+        UPDATE destinations t SET
+          closed_until = CASE WHEN x.slow_ms > 0 THEN greatest(t.closed_until, clock() + x.slow_ms * interval '1 millisecond') ELSE t.closed_until END,
+          paused = t.paused OR x.pause_reason IS NOT NULL,
+          pause_reason = coalesce(t.pause_reason, x.pause_reason)
+        FROM (SELECT l.destination_id, max(l.slow_ms) AS slow_ms, min(l.pause_reason) AS pause_reason FROM l
+              WHERE l.slow_ms > 0 OR l.pause_reason IS NOT NULL GROUP BY l.destination_id ORDER BY l.destination_id) x
+        WHERE t.id = x.destination_id)
       UPDATE deliveries d SET
         state = l.next,
         succeeded = d.succeeded OR l.ok,
         failures = d.failures + CASE WHEN l.ok THEN 0 ELSE 1 END,
         admitted = l.next = 'leased',
-        lease_token = CASE WHEN l.next = 'leased' THEN d.lease_token END,
-        wake_at = CASE WHEN l.next = 'leased' THEN d.wake_at END,
-        due_at = CASE l.next WHEN 'leased' THEN d.due_at WHEN 'retrying' THEN clock() + l.delay_ms * interval '1 millisecond' END,
+        lease_token = CASE WHEN l.next = 'leased' THEN l.lease_token END,
+        wake_at = CASE WHEN l.next = 'leased' THEN l.wake_at END,
+        due_at = CASE l.next WHEN 'leased' THEN l.due_at WHEN 'retrying' THEN clock() + l.delay_ms * interval '1 millisecond' END,
         dead_reason = CASE WHEN l.next = 'dead' THEN l.reason END,
         finished_at = CASE WHEN l.next IN ('delivered', 'dead', 'cancelled') THEN clock() END
       FROM l WHERE d.id = l.id
@@ -91,6 +107,8 @@ export async function recordResults(db: Db, results: readonly AttemptResult[]): 
       byteaArray(attempts.map((attempt) => attempt.responseBody)),
       attempts.map((attempt) => attempt.responseTruncated),
       textArray(attempts.map((attempt) => attempt.timings)),
+      results.map((result) => (result.next.kind === 'retry' ? (result.next.slowDestinationMs ?? 0) : 0)),
+      textArray(results.map((result) => (result.next.kind === 'dead' ? (result.next.pauseReason ?? null) : null))),
     ],
   })
   return rows.map((row) => ({ id: row.id, destinationId: row.destination_id, state: row.state }))

@@ -15,7 +15,7 @@ export async function sweepLeases(
     text: `WITH l AS MATERIALIZED (
         SELECT id, CASE WHEN succeeded THEN 'delivered' WHEN cancel_requested THEN 'cancelled' WHEN lost_leases + 1 >= $2 THEN 'dead' ELSE 'retrying' END AS next
         FROM deliveries WHERE admitted AND state = 'leased' AND wake_at <= clock()
-        ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED)
+        ORDER BY wake_at LIMIT $1 FOR UPDATE SKIP LOCKED)
       UPDATE deliveries d SET state = l.next, admitted = false, lost_leases = d.lost_leases + 1, lease_token = NULL, wake_at = NULL,
         due_at = CASE WHEN l.next = 'retrying' THEN clock() END,
         dead_reason = CASE WHEN l.next = 'dead' THEN 'leases_lost' END,

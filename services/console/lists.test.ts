@@ -13,7 +13,7 @@ import {
 import { acceptEvents, type NewEvent } from '@tenterhook/store/accept'
 import { readConfigVersion } from '@tenterhook/store/config'
 import { changeConfig, remove } from '@tenterhook/store/config-change'
-import { pauseDestination, resumeDestination, slowDestination } from '@tenterhook/store/destination-state'
+import { pauseDestination, resumeDestination } from '@tenterhook/store/destination-state'
 import { keepDuplicate } from '@tenterhook/store/duplicates'
 import { feed } from '@tenterhook/store/feed'
 import { lease } from '@tenterhook/store/lease'
@@ -358,7 +358,10 @@ describe('filters', () => {
     })
     await resumeDestination(store.durable, crm)
     expect((await console.get(`/v1/deliveries?state=held&event=${event}`)).data).toEqual([])
-    await slowDestination(store.durable, crm, 60_000)
+    await database.store.durable.query({
+      text: `UPDATE destinations SET closed_until = clock() + interval '60 s' WHERE id = $1`,
+      values: [crm],
+    })
     expect((await console.get(`/v1/deliveries/${delivery}`)).json).toMatchObject({
       held: true,
       heldBecause: { by: 'closed', until: expect.stringMatching(/^20.*Z$/) },

@@ -1,4 +1,4 @@
-import type { DeliveryId, DestinationId } from '@tenterhook/schemas/ids'
+import type { DeliveryId, DestinationId, EventId } from '@tenterhook/schemas/ids'
 import type { Probe } from '@tenterhook/schemas/probe'
 import type { Leased } from '@tenterhook/store/lease'
 import type { AttemptResult, Recorded } from '@tenterhook/store/results'
@@ -18,14 +18,12 @@ export interface DeliverDeps {
   slots: Slots
   leases: Leases
   targetOf: (leased: Leased) => Promise<Target>
+  /** Of an event whose body was too large to come with the lease. */
+  readBody: (id: EventId) => Promise<Buffer>
   sender: Sender
   results: Results
   /** Gives a lease back under which nothing was sent. */
   release: (leased: Leased, delayMs: number) => Promise<unknown>
-  /** 410: nothing more goes there until a person resumes it. */
-  pauseDestination: (id: DestinationId, reason: string) => Promise<unknown>
-  /** 429, 503, Retry-After: nothing more goes there for a while. */
-  slowDestination: (id: DestinationId, forMs: number) => Promise<unknown>
   /** Asks for the destination's next deliveries (T3). */
   feed: (ids: readonly DestinationId[]) => void
   tracing: Tracing
@@ -38,6 +36,10 @@ export interface DeliverDeps {
 
 /** This machine, or this destination's share of it, has no socket to give: leasing again at once would spin. */
 const noSocketWaitMs = 1_000
+/** Postgres was away, or the destination's secret can't be opened. */
+const notReadyWaitMs = 5_000
+/** Of a lease, kept for recording the result. */
+const recordMs = 2_000
 
 /**
  * Lease → guard → sign → send → record → decide, for one admitted delivery. Brought here by a job or by the sweep: the
@@ -79,7 +81,17 @@ export async function takeLease(
 }
 
 async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, stop: AbortSignal): Promise<void> {
-  const target = await deps.targetOf(leased)
+  let target: Target
+  let body: Buffer
+  try {
+    target = await deps.targetOf(leased)
+    body = leased.body ?? (await deps.readBody(leased.eventId))
+  } catch (error) {
+    // Nothing was sent: the delivery waits a little, in place of losing this lease.
+    deps.log.error({ event: 'delivery.put_off', id: leased.id, error }, 'an attempt could not be prepared')
+    await deps.release(leased, notReadyWaitMs)
+    return
+  }
   const consumer = deps.tracing.startSpan('process deliver', {
     kind: 'consumer',
     parent: leased.traceparent ?? undefined,
@@ -91,14 +103,14 @@ async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, s
   })
   const startedAtMs = deps.clock.nowMs()
 
-  const prepared = requestOf({ leased, target, traceparent: client.traceparent, nowMs: startedAtMs })
+  const prepared = requestOf({ leased, body, target, traceparent: client.traceparent, nowMs: startedAtMs })
   const outcome =
     prepared.kind === 'blocked'
       ? prepared
       : await deps.sender.send(prepared.request, {
           signal: stop,
           // A lease that ends before the attempt can may be another's by then: nothing is sent.
-          beforeFirstByte: () => deps.clock.monotonicMs() + target.timeoutMs <= leaseEndsMs,
+          beforeFirstByte: () => deps.clock.monotonicMs() + target.timeoutMs + recordMs <= leaseEndsMs,
         })
   deps.probe('dispatcher.after_send')
   client.set({
@@ -109,6 +121,11 @@ async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, s
     outcome.kind === 'delivered' ? undefined : { error: 'code' in outcome ? outcome.code : String(outcome.status) },
   )
 
+  // Broken off by our own stop: the destination may have it, and no failure is counted. Its lease runs out.
+  if (outcome.kind === 'unreachable' && outcome.code === 'aborted') {
+    consumer.end({ error: outcome.code })
+    return
+  }
   if (outcome.kind === 'abandoned') {
     await deps.release(leased, outcome.code === 'no_socket' ? noSocketWaitMs : 0)
     deps.feed([leased.destinationId])
@@ -127,15 +144,6 @@ async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, s
   })
   const recorded = await deps.results.record(resultOf(leased, outcome, decision, startedAtMs))
   deps.probe('dispatcher.after_result')
-  if (decision.kind === 'dead' && decision.pauseDestination) {
-    await deps.pauseDestination(leased.destinationId, 'it answered 410 Gone')
-    deps.log.error(
-      { event: 'destination.paused', destination: target.destination.spec.name, delivery: leased.id },
-      'the destination answered 410 Gone and was paused; resume it when it is back',
-    )
-  }
-  if (decision.kind === 'retry' && decision.slowDestinationMs !== undefined)
-    await deps.slowDestination(leased.destinationId, decision.slowDestinationMs)
   deps.feed([leased.destinationId])
   consumer.end()
   report(leased, target, outcome, recorded, consumer.traceId, deps)
@@ -171,9 +179,17 @@ function nextOf(decision: Decision): AttemptResult['next'] {
     case 'done':
       return { kind: 'delivered' }
     case 'retry':
-      return { kind: 'retry', delayMs: decision.delayMs }
+      return {
+        kind: 'retry',
+        delayMs: decision.delayMs,
+        ...(decision.slowDestinationMs !== undefined && { slowDestinationMs: decision.slowDestinationMs }),
+      }
     case 'dead':
-      return { kind: 'dead', reason: decision.reason }
+      return {
+        kind: 'dead',
+        reason: decision.reason,
+        ...(decision.pauseDestination && { pauseReason: 'it answered 410 Gone' }),
+      }
   }
 }
 
@@ -206,6 +222,12 @@ function report(
     traceId,
   }
   deps.log.info({ event: 'delivery.attempted', ...fields })
+  if (status === 410 && recorded?.state === 'dead' && !target.destination.spec.forwardPath) {
+    deps.log.error(
+      { event: 'destination.paused', destination, delivery: leased.id },
+      `${destination} answered 410 Gone and was paused; when it is back, POST /v1/destinations/${destination}/resume`,
+    )
+  }
   if (recorded?.state !== 'dead') return
   deps.metrics.deadLetters.inc({ destination, reason: code ?? String(status) })
   deps.log.error({ event: 'delivery.dead', ...fields }, 'a delivery is a dead letter; it can be retried')

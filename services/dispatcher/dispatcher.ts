@@ -13,11 +13,10 @@ import type { Probe } from '@tenterhook/schemas/probe'
 import { readClock } from '@tenterhook/store/clock'
 import { readConnections, readDestinations } from '@tenterhook/store/config'
 import { openStore } from '@tenterhook/store/connect'
-import { pauseDestination, slowDestination } from '@tenterhook/store/destination-state'
 import { checkStore } from '@tenterhook/store/durability'
 import { readRedisEpoch, wakeForNewEpoch, winRedisEpoch } from '@tenterhook/store/epoch'
 import { feed, queueWaitMs } from '@tenterhook/store/feed'
-import { lease } from '@tenterhook/store/lease'
+import { lease, readBody } from '@tenterhook/store/lease'
 import { recordResults, releaseLeases } from '@tenterhook/store/results'
 import { createLogger } from '@tenterhook/telemetry/log'
 import { createMetrics } from '@tenterhook/telemetry/metrics'
@@ -82,11 +81,10 @@ export async function dispatcherService(
     slots,
     leases: createLeases((wanted) => lease(store.fast, wanted)),
     targetOf: targets.get,
+    readBody: (id) => readBody(store.fast, id),
     sender,
     results,
     release: (leased, delayMs) => releaseLeases(store.fast, [leased], delayMs),
-    pauseDestination: (id, reason) => pauseDestination(store.durable, id, reason),
-    slowDestination: (id, forMs) => slowDestination(store.fast, id, forMs),
     feed: feeder.request,
     tracing,
     log,
@@ -142,6 +140,7 @@ export async function dispatcherService(
         start: async () => {},
         // They finish; what the grace cuts off is another dispatcher's when its lease is over.
         stop: async (signal) => {
+          if (signal.aborted) hardStop.abort()
           signal.addEventListener('abort', () => hardStop.abort(), { once: true })
           await slots.drained(signal)
         },
@@ -168,6 +167,8 @@ export async function dispatcherService(
           return 'idle'
         },
       }),
+      consumer,
+      // Last, so that they stop first: nothing new is begun while the consumer's handlers end.
       ...dispatcherSweeps({
         store,
         slots,
@@ -177,7 +178,6 @@ export async function dispatcherService(
         log,
         metrics,
       }),
-      consumer,
     ],
   }
 }

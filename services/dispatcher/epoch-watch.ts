@@ -26,9 +26,12 @@ export async function watchEpoch(deps: {
   const stored = await deps.readStored()
   if (stored && stored.runId === redis.runId && stored.key === redis.key) return
   const now = { runId: redis.runId, key: randomUUID() }
+  // A Redis that can be read and not written (full, a replica) would be new again every round.
+  if (!(await deps.writeRedis(now.key))) return
   if (!(await deps.win(stored, now))) return
   const woken = await deps.wake(wakesPerSecond)
   await deps.resetQueueFlags()
+  // Again: a copy that lost may have written its own key meanwhile.
   await deps.writeRedis(now.key)
   if (!stored) return
   deps.onEpoch()

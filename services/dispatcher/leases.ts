@@ -28,7 +28,7 @@ export function createLeases(
   lease: (wanted: ReadonlyArray<{ id: DeliveryId; generation: number; token: string }>) => Promise<Leased[]>,
 ): Leases {
   const wishes: Wish[] = []
-  const wanted = new Set<DeliveryId>()
+  const wanted = new Set<string>()
   let inFlight = 0
   let planned = false
 
@@ -53,7 +53,7 @@ export function createLeases(
     } catch (error) {
       for (const wish of batch) wish.reject(error)
     } finally {
-      for (const wish of batch) wanted.delete(wish.id)
+      for (const wish of batch) wanted.delete(`${wish.id} ${wish.generation}`)
       inFlight -= 1
       plan()
     }
@@ -61,8 +61,9 @@ export function createLeases(
 
   return {
     take(id, generation) {
-      if (wanted.has(id)) return Promise.resolve(undefined)
-      wanted.add(id)
+      const admission = `${id} ${generation}`
+      if (wanted.has(admission)) return Promise.resolve(undefined)
+      wanted.add(admission)
       return new Promise((resolve, reject) => {
         wishes.push({ id, generation, token: randomUUID(), resolve, reject })
         plan()

@@ -11,11 +11,13 @@ export type AttemptRequest = { kind: 'request'; request: SendRequest } | Extract
 /** The HTTP request of one attempt: the event's exact bytes (I5), under the destination's URL, headers, auth and signature as they stand now. */
 export function requestOf({
   leased,
+  body,
   target,
   traceparent,
   nowMs,
 }: {
   leased: Leased
+  body: Buffer
   target: Target
   traceparent: string
   nowMs: number
@@ -33,7 +35,7 @@ export function requestOf({
     ...(target.signer && {
       signature: {
         timestampSeconds,
-        value: target.signer.sign({ id: leased.id, timestampSeconds, body: leased.body }),
+        value: target.signer.sign({ id: leased.id, timestampSeconds, body: body }),
       },
     }),
     trace: { traceparent },
@@ -45,7 +47,7 @@ export function requestOf({
       method: spec.method,
       url: url.url,
       headers,
-      body: leased.body,
+      body,
       timeoutMs: target.timeoutMs,
     },
   }

@@ -70,21 +70,25 @@ export function dispatcherSweeps({
       work: async (signal) => {
         if (behind) await delay(behindEveryMs, undefined, { signal }).catch(() => {})
         if (signal.aborted) return 'idle'
-        const room = Math.min(queuedPerSweep, slots.free())
-        if (room === 0) return behind ? 'more' : 'idle'
+        // One at least, which waits its turn for a socket: a consumer with a backlog refills every free one.
+        const room = Math.max(1, Math.min(queuedPerSweep, slots.free()))
         const due = await dueQueued(store.fast, room)
         behind = due.length === room
         if (due.length === 0) return 'idle'
         metrics.sweptRows.inc({ kind: 'queued' }, due.length)
-        // Waits for the leases, which take these rows out of the next sweep, and not for the attempts.
-        const sends = await Promise.all(due.map((one) => takeLease(one.id, one.generation)))
-        for (const send of sends)
-          send?.().catch((error: unknown) =>
-            log.error(
-              { event: 'delivery.failed', error },
-              'an attempt broke off; its lease runs out and it is tried again',
-            ),
-          )
+        // Waits for the leases, which take these rows out of the next sweep, and not for the attempts. Each send begins as
+        // its lease comes, whatever becomes of the others: only the send gives its slot back.
+        await Promise.allSettled(
+          due.map(async (one) => {
+            const send = await takeLease(one.id, one.generation)
+            send?.().catch((error: unknown) =>
+              log.error(
+                { event: 'delivery.failed', error },
+                'an attempt broke off; its lease runs out and it is tried again',
+              ),
+            )
+          }),
+        )
         return 'more'
       },
     }),

@@ -9,7 +9,7 @@ import { newId } from '@tenterhook/schemas/ids'
 import type { Probe } from '@tenterhook/schemas/probe'
 import { acceptEvents, isRowError } from '@tenterhook/store/accept'
 import { readClock } from '@tenterhook/store/clock'
-import { readConfig, readConfigVersion } from '@tenterhook/store/config'
+import { readConfigVersion, readSourcesConfig } from '@tenterhook/store/config'
 import { openStore } from '@tenterhook/store/connect'
 import { checkStore } from '@tenterhook/store/durability'
 import { keepDuplicate } from '@tenterhook/store/duplicates'
@@ -52,7 +52,7 @@ export async function ingestService(
 
   const sources = createSources({
     readVersion: () => readConfigVersion(store.durable),
-    read: () => readConfig(store.durable, keys),
+    read: () => readSourcesConfig(store.durable, keys),
   })
   const groupCommit = createGroupCommit({
     commit: (batch) => acceptEvents(store.durable, batch, producer.healthy() ? routeWaitMs : 0),

@@ -250,9 +250,9 @@ function redactQuery(query: string, credentials: readonly string[]): string {
     .split('&')
     .map((pair) => {
       const name = pair.split('=', 1)[0] ?? ''
-      return credentials.some((credential) => name === credential || name === encodeURIComponent(credential))
-        ? `${name}=${redactedValue}`
-        : pair
+      // As the verifier reads it: decoded, or an escaped name would carry its secret past this.
+      const [read] = [...new URLSearchParams(name).keys()]
+      return credentials.includes(read ?? '') ? `${name}=${redactedValue}` : pair
     })
     .join('&')
 }

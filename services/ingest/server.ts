@@ -41,7 +41,7 @@ export function createIngestServer(params: {
       const refusal = { status: 404, code: 'not_found', detail: 'webhooks are received at /in/<source>' }
       params.reportRefusal(refusal, {
         method: request.method,
-        path: request.originalUrl,
+        path: request.originalUrl.split('?', 1)[0] ?? '',
         remoteAddress: request.ip ?? null,
       })
       send(response, problemAnswer(refusal))
@@ -59,7 +59,7 @@ export function createIngestServer(params: {
     const refusal = { status: 400, code: 'request_malformed', detail: 'the request could not be read' }
     params.reportRefusal(refusal, {
       method: request.method,
-      path: request.originalUrl,
+      path: request.originalUrl.split('?', 1)[0] ?? '',
       remoteAddress: request.ip ?? null,
     })
     if (response.headersSent) response.destroy()

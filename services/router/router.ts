@@ -10,7 +10,7 @@ import type { DestinationId, EventId } from '@tenterhook/schemas/ids'
 import type { Probe } from '@tenterhook/schemas/probe'
 import { readAcceptedEvents } from '@tenterhook/store/claim'
 import { readClock } from '@tenterhook/store/clock'
-import { readConfig } from '@tenterhook/store/config'
+import { readRoutingConfig } from '@tenterhook/store/config'
 import { openStore } from '@tenterhook/store/connect'
 import { checkStore } from '@tenterhook/store/durability'
 import { feed, queueWaitMs } from '@tenterhook/store/feed'
@@ -49,7 +49,7 @@ export async function routerService(
     random: Math.random,
   })
   const deps: RouteDeps = {
-    rulebooks: createRulebooks(() => readConfig(store.fast, keys)),
+    rulebooks: createRulebooks(() => readRoutingConfig(store.fast)),
     commit: (version, batch) => commitRouting(store.fast, version, batch, queueWait()),
     enqueue: producer.addDeliveries,
     feed: feeder.request,
@@ -63,7 +63,16 @@ export async function routerService(
     url: environment.REDIS_URL,
     queue: 'route',
     concurrency: environment.TENTERHOOK_ROUTER_CONCURRENCY,
-    handle: async (job) => routeEvents(await readAcceptedEvents(store.fast, job.eventIds as EventId[]), deps),
+    handle: async (job) => {
+      // Of large bodies a few at a time. What was handed over is not asked for again, whatever became of it.
+      for (let left = job.eventIds as EventId[]; left.length > 0;) {
+        const events = await readAcceptedEvents(store.fast, left)
+        if (events.length === 0) return
+        await routeEvents(events, deps)
+        const seen = new Set(events.map((event) => event.id))
+        left = left.filter((id) => !seen.has(id))
+      }
+    },
     log,
   })
 

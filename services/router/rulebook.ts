@@ -1,5 +1,5 @@
 import { compileRules, type Rule } from '@tenterhook/rules/match'
-import type { Config, Connection } from '@tenterhook/store/config'
+import type { Connection } from '@tenterhook/store/config'
 import type { SourceId } from '@tenterhook/schemas/ids'
 
 /** The configuration as routing reads it: one version of all of it. */
@@ -10,7 +10,9 @@ export interface Rulebook {
 }
 
 /** Owns the current rulebook. It may be old: the routing transaction refuses one that isn't the newest (DESIGN §3.9). */
-export function createRulebooks(read: () => Promise<Config>): {
+export function createRulebooks(
+  read: () => Promise<{ version: number; connections: Connection[]; sourceNames: ReadonlyMap<SourceId, string> }>,
+): {
   current(): Promise<Rulebook>
   reload(): Promise<void>
 } {
@@ -19,11 +21,10 @@ export function createRulebooks(read: () => Promise<Config>): {
   async function load(): Promise<Rulebook> {
     const config = await read()
     const bySource = Map.groupBy(compileRules(config.connections), (rule) => rule.connection.sourceId)
-    const names = new Map(config.sources.map((source) => [source.id, source.spec.name]))
     return {
       version: config.version,
       rulesOf: (source) => bySource.get(source) ?? [],
-      nameOf: (source) => names.get(source) ?? '',
+      nameOf: (source) => config.sourceNames.get(source) ?? '',
     }
   }
 

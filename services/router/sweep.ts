@@ -1,10 +1,10 @@
 import type { Component } from '@tenterhook/lifecycle/component'
 import { loop } from '@tenterhook/lifecycle/loop'
 import type { DestinationId } from '@tenterhook/schemas/ids'
-import { claimDueEvents, endUnroutable } from '@tenterhook/store/claim'
+import { claimDueEvents, endUnroutable, uncountTries } from '@tenterhook/store/claim'
 import type { Store } from '@tenterhook/store/connect'
 import { trimDedupe } from '@tenterhook/store/duplicates'
-import { dueDestinations } from '@tenterhook/store/feed'
+import { dueDestinations, expireHeld } from '@tenterhook/store/feed'
 import { ensurePartitions } from '@tenterhook/store/partitions'
 import { trimRejections } from '@tenterhook/store/rejections'
 import { oldestDueAge, oldestSnapshotAge } from '@tenterhook/store/sweep'
@@ -20,6 +20,7 @@ const sweptRouteWaitMs = 5_000
 const measureEveryMs = 5_000
 const housekeepEveryMs = 60_000
 const dedupeRowsPerRound = 10_000
+const expiredPerRound = 10_000
 /** Rejections kept: the newest. */
 const rejectionsMax = 100_000
 
@@ -47,9 +48,19 @@ export function routerSweeps({
       log,
       work: async () => {
         reportUnroutable(await endUnroutable(store.fast, eventsPerSweep), deps)
+        // A configuration that can't be read is no event's fault: nothing is claimed, no try is counted.
+        await deps.rulebooks.current()
         const events = await claimDueEvents(store.fast, eventsPerSweep, sweptRouteWaitMs)
         if (events.length > 0) metrics.sweptRows.inc({ kind: 'event' }, events.length)
-        await routeEvents(events, deps)
+        try {
+          await routeEvents(events, deps)
+        } catch (error) {
+          await uncountTries(
+            store.fast,
+            events.map((event) => event.id),
+          )
+          throw error
+        }
         return events.length > 0 ? 'more' : 'idle'
       },
     }),
@@ -84,6 +95,7 @@ export function routerSweeps({
         const made = await ensurePartitions(store.durable, nowMs())
         if (made.length > 0) log.info({ event: 'partitions.made', partitions: made })
         await trimRejections(store.fast, rejectionsMax)
+        await expireHeld(store.fast, expiredPerRound)
         const trimmed = await trimDedupe(store.fast, dedupeRowsPerRound)
         return trimmed === dedupeRowsPerRound ? 'more' : 'idle'
       },
