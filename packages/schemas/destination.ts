@@ -8,6 +8,9 @@ const headerValue = z
   .max(8_192)
   .regex(/^[\t\x20-\x7e\x80-\xff]*$/, 'expected an HTTP header value without line breaks')
 
+/** Authorization, Cookie, X-API-Key, X-Auth-Token, Client-Secret … */
+const credentialHeader = /^(proxy-)?authorization$|^cookie$|(^|[-_])(api[-_]?key|token|secret|password)$/i
+
 export const destinationAuth = z.discriminatedUnion('kind', [
   z.strictObject({ kind: z.literal('none') }),
   z.strictObject({ kind: z.literal('basic'), username: z.string().max(1_000), password: z.string().min(1).max(8_192) }),
@@ -38,6 +41,11 @@ export const destinationSpec = z.strictObject({
   headers: z
     .record(headerName, headerValue)
     .refine((headers) => Object.keys(headers).length <= 50, 'expected at most 50 headers')
+    // Headers are stored and shown as they are: what proves who we are belongs under auth, which is encrypted.
+    .refine((headers) => !Object.keys(headers).some((header) => credentialHeader.test(header)), {
+      message:
+        'expected no credentials here: put Authorization, API keys and tokens under auth, where they are encrypted',
+    })
     .default({}),
   /** The whole attempt, the response body included. */
   timeout: durationBetween('100ms', '60s').default('15s'),

@@ -151,7 +151,8 @@ async function receiveBody(
   }
   if (verdict.kind === 'handshake') return { kind: 'handshake', answer: verdict.response, source }
   if (verdict.kind === 'rejected') {
-    const receipt = rejected(source, { status: 401, code: verdict.code, detail: verdict.detail }, body.length)
+    const refusal: Refusal = { status: 401, code: verdict.code, detail: verdict.detail, headers: challengeOf(source) }
+    const receipt = rejected(source, refusal, body.length)
     const provider = source.verifier.refusal
     return provider ? { ...receipt, answer: fixedAnswer(provider) } : receipt
   }
@@ -264,6 +265,15 @@ function acceptance(source: CompiledSource, eventId: EventId, duplicate = false)
   if (own) return { status: own.status, headers: [['Content-Type', own.contentType]], body: own.body ?? id }
   if (provider) return fixedAnswer(provider)
   return { status: 200, headers: [['Content-Type', 'application/json']], body: id }
+}
+
+/** RFC 9110 §11.6.1: a 401 says how to authenticate; some senders show their credentials only then. */
+function challengeOf(source: CompiledSource): HeaderPairs {
+  const { scheme } = source.spec.verification
+  if (scheme === 'basic' || scheme === 'postmark')
+    return [['WWW-Authenticate', `Basic realm="${source.spec.name}", charset="UTF-8"`]]
+  if (scheme === 'bearer') return [['WWW-Authenticate', 'Bearer']]
+  return []
 }
 
 function fixedAnswer({ status, contentType, body }: FixedAnswer): Answer {

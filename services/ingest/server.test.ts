@@ -283,6 +283,33 @@ describe('refusals', () => {
     expect(refusals).toMatchObject([{ status, code }])
   })
 
+  test('a request without Host is taken as it is, an unknown expectation is refused in the same form', async () => {
+    const { port, events } = await start([open])
+    expect(await raw(port, 'POST /in/open HTTP/1.1\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok')).toMatch(
+      /^HTTP\/1\.1 200 /,
+    )
+    expect(events).toHaveLength(1)
+    const answer = await raw(
+      port,
+      'POST /in/open HTTP/1.1\r\nHost: h\r\nExpect: tea\r\nContent-Length: 0\r\nConnection: close\r\n\r\n',
+    )
+    expect(answer).toMatch(/^HTTP\/1\.1 417 /)
+    expect(answer).toContain('"expectation_unknown"')
+  })
+
+  test('a 401 says how to authenticate where the scheme is one of HTTP', async () => {
+    const { url } = await start([
+      { name: 'basic', verification: { scheme: 'basic', secret: 'user:pass' } },
+      { name: 'bearer', verification: { scheme: 'bearer', secret: 'tok' } },
+      github('s'),
+    ])
+    const challenge = async (source: string) =>
+      (await fetch(`${url}/in/${source}`, { method: 'POST', body: '{}' })).headers.get('www-authenticate')
+    expect(await challenge('basic')).toBe('Basic realm="basic", charset="UTF-8"')
+    expect(await challenge('bearer')).toBe('Bearer')
+    expect(await challenge('github')).toBeNull()
+  })
+
   test('a sender that leaves in the middle of its body is recorded, and nothing is kept', async () => {
     const { port, receipts, events } = await start([open])
     const socket = connect(port, '127.0.0.1', () => {

@@ -66,7 +66,25 @@ export function createIngestServer(params: {
     else send(response, problemAnswer(refusal))
   })
 
-  const server = createServer({ maxHeaderSize: headerBytesMax, connectionsCheckingInterval: timeoutCheckEveryMs }, app)
+  const server = createServer(
+    // A request without Host, which HTTP/1.1 asks for, is taken: Node's own refusal would be empty and unseen.
+    { maxHeaderSize: headerBytesMax, connectionsCheckingInterval: timeoutCheckEveryMs, requireHostHeader: false },
+    app,
+  )
+  server.on('checkExpectation', (request, response) => {
+    const refusal = {
+      status: 417,
+      code: 'expectation_unknown',
+      detail: 'of the Expect header only 100-continue is known',
+    }
+    params.reportRefusal(refusal, {
+      method: request.method ?? '',
+      path: (request.url ?? '').split('?', 1)[0] ?? '',
+      remoteAddress: request.socket.remoteAddress ?? null,
+    })
+    const answer = problemAnswer(refusal)
+    response.writeHead(answer.status, Object.fromEntries(answer.headers)).end(answer.body)
+  })
   server.headersTimeout = headersTimeoutMs
   server.requestTimeout = requestTimeoutMs
   server.keepAliveTimeout = keepAliveMs
