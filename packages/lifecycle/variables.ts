@@ -84,6 +84,11 @@ function readCidr(range: string): string | undefined {
   return /^\d{1,3}$/.test(prefix) && Number(prefix) <= bits ? `${address}/${Number(prefix)}` : undefined
 }
 
+/** A token that travels in an Authorization header. */
+export const headerToken = variable('visible ASCII characters, without spaces', (text) =>
+  /^[\x21-\x7e]+$/.test(text) ? text : undefined,
+)
+
 export type EncryptionKey = {
   /** Stands beside what it encrypted. */
   readonly id: string

@@ -1,5 +1,6 @@
 import { createHash, timingSafeEqual } from 'node:crypto'
 import { open } from 'node:fs/promises'
+import { headerToken } from '@tenterhook/lifecycle/variables'
 
 /** The one credential of the console. Asked for at every request, so that a reset counts at once. */
 export interface AdminToken {
@@ -7,14 +8,9 @@ export interface AdminToken {
   current(): Promise<string>
 }
 
-const tokenCharsMin = 16
 const tokenFileBytesMax = 4_096
-export const tokenExpected = `expected at least ${tokenCharsMin} characters of visible ASCII, without spaces`
-
-/** Visible ASCII: it must travel in an Authorization header. */
-export function isAdminToken(text: string): boolean {
-  return text.length >= tokenCharsMin && /^[\x21-\x7e]+$/.test(text)
-}
+/** A shorter token is taken, and warned about. */
+export const safeTokenCharsMin = 16
 
 /** The token given, or the one in the file, surrounding white space apart. */
 export function adminToken({ token, file }: { token: string | undefined; file: string | undefined }): AdminToken {
@@ -31,7 +27,12 @@ export function adminToken({ token, file }: { token: string | undefined; file: s
         throw new AdminTokenError('admin_token_missing', 'set TENTERHOOK_ADMIN_TOKEN, or TENTERHOOK_ADMIN_TOKEN_FILE')
       }
       const text = (await readStart(file)).trim()
-      if (!isAdminToken(text)) throw new AdminTokenError('admin_token_unusable', `${file}: ${tokenExpected}`)
+      if (!headerToken.safeParse(text).success) {
+        throw new AdminTokenError(
+          'admin_token_unusable',
+          `${file}: expected an admin token: visible ASCII characters, without spaces`,
+        )
+      }
       return text
     },
   }

@@ -1,7 +1,14 @@
 import { serviceVariables } from '@tenterhook/lifecycle/service-variables'
-import { cidrList, databaseUrl, encryptionKeys, flag, port, redisUrl } from '@tenterhook/lifecycle/variables'
+import {
+  cidrList,
+  databaseUrl,
+  encryptionKeys,
+  flag,
+  headerToken,
+  port,
+  redisUrl,
+} from '@tenterhook/lifecycle/variables'
 import { z } from 'zod'
-import { isAdminToken, tokenExpected } from './admin-token.ts'
 
 /** What the console reads from its environment. Exactly one of the two that give the admin token is set. */
 export const consoleVariables = {
@@ -10,7 +17,7 @@ export const consoleVariables = {
   REDIS_URL: redisUrl,
   PORT: port.default(8081),
   TENTERHOOK_ENCRYPTION_KEYS: encryptionKeys,
-  TENTERHOOK_ADMIN_TOKEN: z.string().refine(isAdminToken, tokenExpected).optional(),
+  TENTERHOOK_ADMIN_TOKEN: headerToken.optional(),
   /** A file that holds it: when it changes, the new token counts at once and every session of the old one is over. */
   TENTERHOOK_ADMIN_TOKEN_FILE: z.string().optional(),
   /** Lets Bull Board change queues. What it changes is only hints; what an operator means is in the API. */

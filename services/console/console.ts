@@ -29,7 +29,7 @@ import { createMetrics } from '@tenterhook/telemetry/metrics'
 import { createTracing } from '@tenterhook/telemetry/trace'
 import { createAccess } from './access.ts'
 import { actions, type ActionDeps } from './actions.ts'
-import { adminToken } from './admin-token.ts'
+import { adminToken, safeTokenCharsMin } from './admin-token.ts'
 import { apiRouter } from './api.ts'
 import { boardRouter } from './board.ts'
 import type { consoleVariables } from './config.ts'
@@ -71,6 +71,13 @@ export async function consoleService(
 
   const reporter = createReporter({ log, metrics })
   const token = adminToken({ token: environment.TENTERHOOK_ADMIN_TOKEN, file: environment.TENTERHOOK_ADMIN_TOKEN_FILE })
+  const given = environment.TENTERHOOK_ADMIN_TOKEN
+  if (given !== undefined && given.length < safeTokenCharsMin) {
+    log.warn(
+      { event: 'access.token_short' },
+      `TENTERHOOK_ADMIN_TOKEN is shorter than ${safeTokenCharsMin} characters: it may be guessed`,
+    )
+  }
   const access = createAccess({
     token,
     tries: createTryLimit({ monotonicMs: clock.monotonicMs }),

@@ -226,7 +226,7 @@ describe('diff and apply', () => {
     const refused = await tenterhook(['apply'])
     expect(refused).toMatchObject({ code: 1, out: '' })
     expect(refused.err).toMatch(
-      /^destination away is not removed: it has 1 unfinished deliveries; let them end, or say --prune$/m,
+      /^destination away is not removed: it has 1 unfinished delivery; let it end, or say --prune$/m,
     )
     expect((await tenterhook(['apply', '--prune'])).out).toMatch(/^- destination away$/m)
     await untilDelivery(id, 'the dead letter', ({ deadReason }) => deadReason === 'destination_deleted')

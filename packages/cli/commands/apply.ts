@@ -26,7 +26,7 @@ export function applyCommand(surroundings: Surroundings): Command {
           out('nothing to change')
           return
         case 'refused':
-          for (const line of refusalLines(applied.refusals)) note(line)
+          for (const line of refusalLines(applied.refusals, 'say --prune')) note(line)
           note('nothing was changed')
           exitWith(1)
       }

@@ -48,13 +48,15 @@ export async function configEnvironment({
   return state?.demoUrl === undefined ? env : { ...env, TENTERHOOK_DEMO_PORT: new URL(state.demoUrl).port }
 }
 
-/** Why apply changed nothing, a line for each reason, with what to do. */
-export function refusalLines(refusals: readonly Refusal[]): string[] {
+/** Why apply changed nothing, a line for each reason, with what to do; `prune` says how to remove all the same. */
+export function refusalLines(refusals: readonly Refusal[], prune: string): string[] {
   return refusals.map((refusal) => {
     const { kind, name } = refusal.step
     switch (refusal.why) {
       case 'unfinished':
-        return `${kind} ${name} is not removed: it has ${refusal.deliveries} unfinished deliveries; let them end, or say --prune`
+        return refusal.deliveries === 1
+          ? `${kind} ${name} is not removed: it has 1 unfinished delivery; let it end, or ${prune}`
+          : `${kind} ${name} is not removed: it has ${refusal.deliveries} unfinished deliveries; let them end, or ${prune}`
       case 'in_use':
         return `${kind} ${name} is not removed: ${refusal.connections.join(', ')}, which this file did not make, leads there`
     }

@@ -86,7 +86,10 @@ export function consoleClient({
     })
     if (response.ok) return response
     const { code, detail } = problemOf(await response.text())
-    const said = printable(detail ?? `it answered ${response.status}`)
+    const said = printable(detail ?? `it answered ${response.status}`).replace(
+      /POST \/v1\/events\/(evt_\w+)\/replay/, // whoever asks by a command is told the command
+      'tenterhook replay $1',
+    )
     if (response.status === 401) {
       throw new CommandError(
         'token_wrong',

@@ -70,6 +70,12 @@ export function readVariable<Shape extends Parameters<typeof parseEnvironment>[0
 export function explainDatabaseError(error: unknown, url: string): unknown {
   if (error instanceof AggregateError) return explainDatabaseError(error.errors[0], url)
   if (!(error instanceof Error)) return error
+  if (error instanceof MigrationError && error.code === 'migration_changed')
+    return new CommandError(
+      'database_unusable',
+      `${error.message}: use another database, or remove .tenterhook/postgres, which loses its data`,
+      { cause: error },
+    )
   if (
     error instanceof StoreFault ||
     error instanceof StoreCheckError ||

@@ -55,7 +55,11 @@ async function checkConsole(url: string, surroundings: Pick<Surroundings, 'env' 
     return ok('people', `the console answers at ${url} and takes the admin token`)
   } catch (error) {
     if (!(error instanceof CommandError)) throw error
-    return fail('people', error.message, error.code === 'token_wrong' ? 'tenterhook token reset' : seeLog)
+    // A console that reads the kept file takes what is in it: one that refuses it was given another by the variable.
+    const otherToken = surroundings.env['TENTERHOOK_ADMIN_TOKEN']
+      ? "unset TENTERHOOK_ADMIN_TOKEN here, or set it to the console's"
+      : 'the console was started with TENTERHOOK_ADMIN_TOKEN: start it again without the variable, or set it here too'
+    return fail('people', error.message, error.code === 'token_wrong' ? otherToken : seeLog)
   }
 }
 

@@ -10,12 +10,19 @@ export function migrateCommand(surroundings: Surroundings): Command {
     .description('bring the schema of DATABASE_URL to this version; `up` does it by itself')
     .action(async () => {
       const url = await findDatabaseUrl(surroundings)
-      const ran = await prepareSchema(url, surroundings.nowMs()).catch((error: unknown) => {
-        throw explainDatabaseError(error, url)
-      })
+      const ran = await migrateDatabase(url, surroundings.nowMs())
       for (const name of ran) surroundings.out(`ran ${name}`)
       surroundings.out(ran.length === 0 ? 'the schema is up to date' : 'the schema is up to date now')
     })
+}
+
+/** `prepareSchema`; what Postgres refuses, and what this version can't work with, becomes one line. */
+export async function migrateDatabase(url: string, nowMs: number): Promise<string[]> {
+  try {
+    return await prepareSchema(url, nowMs)
+  } catch (error) {
+    throw explainDatabaseError(error, url)
+  }
 }
 
 /**

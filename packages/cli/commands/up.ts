@@ -1,6 +1,6 @@
 import { access } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
-import { port } from '@tenterhook/lifecycle/variables'
+import { databaseUrl, encryptionKeys, headerToken, port, redisUrl, wholeNumber } from '@tenterhook/lifecycle/variables'
 import { openStore } from '@tenterhook/store/connect'
 import { checkEncryptionKeys } from '@tenterhook/store/secrets'
 import { Command, InvalidArgumentError } from 'commander'
@@ -11,7 +11,7 @@ import { systemCode } from '../local/setup-error.ts'
 import { up } from '../local/up.ts'
 import { configFileName, readConfigFile, refusalLines, shownPath } from './config-file.ts'
 import { findEncryptionKeys, readVariable } from './database.ts'
-import { prepareSchema } from './migrate.ts'
+import { migrateDatabase } from './migrate.ts'
 import type { Surroundings } from './surroundings.ts'
 
 /** Where `up` listens, unless a flag says otherwise. */
@@ -20,7 +20,15 @@ export const upVariables = {
   TENTERHOOK_CONSOLE_PORT: port.default(8081),
   TENTERHOOK_DEMO_PORT: port.default(8090),
   /** The first of four. */
-  TENTERHOOK_OPS_PORT_BASE: port.default(9101),
+  TENTERHOOK_OPS_PORT_BASE: wholeNumber({ min: 0, max: 65_532 }).default(9101),
+}
+
+/** What services are given as it is; a wrong one is told before anything is started or written. */
+const passedOnVariables = {
+  DATABASE_URL: databaseUrl.optional(),
+  REDIS_URL: redisUrl.optional(),
+  TENTERHOOK_ADMIN_TOKEN: headerToken.optional(),
+  TENTERHOOK_ENCRYPTION_KEYS: encryptionKeys.optional(),
 }
 
 type Flags = { ingestPort?: number; consolePort?: number; demoPort?: number; demo: boolean; config?: string }
@@ -35,7 +43,7 @@ export function upCommand(surroundings: Surroundings): Command {
     .option('--no-demo', 'leave the demo receiver out')
     .action(async (flags: Flags) => {
       const { root, home, env, cwd, out, nowMs, monotonicMs, stopSignal } = surroundings
-      const wished = readVariable(upVariables, env)
+      const wished = readVariable({ ...upVariables, ...passedOnVariables }, env)
       const demo = flags.demoPort ?? wished.TENTERHOOK_DEMO_PORT
       const file = await chosenFile(flags.config, { root, cwd })
       // A file that is wrong is told at once, before anything was started for it.
@@ -52,7 +60,7 @@ export function upCommand(surroundings: Surroundings): Command {
         opsPortBase: wished.TENTERHOOK_OPS_PORT_BASE,
         demo: flags.demo,
         preparations: [
-          { name: 'migrations', run: ({ databaseUrl }) => prepareSchema(databaseUrl, nowMs()) },
+          { name: 'migrations', run: ({ databaseUrl: url }) => migrateDatabase(url, nowMs()) },
           ...(file ? [{ name: shownPath(file, cwd), run: (run: LocalRun) => applyFile(file, run, surroundings) }] : []),
         ],
         say: out,
@@ -93,7 +101,7 @@ async function applyFile(file: string, run: LocalRun, { cwd, out, nowMs }: Surro
       return
     }
     // What is unfinished ends only while the services run: they start with the configuration as it was.
-    for (const line of refusalLines(applied.refusals)) out(`${shown}: ${line}`)
+    for (const line of refusalLines(applied.refusals, 'run `npx tenterhook apply --prune`')) out(`${shown}: ${line}`)
     out(`${shown} is not applied; the configuration is as it was`)
   } finally {
     await store.close()
