@@ -29,6 +29,19 @@ describe('a followed log', () => {
     expect(lines).toEqual(['router: warn: first', 'router: error: second'])
   })
 
+  it('leaves lines about servers that are away to the file while an outage lasts', async () => {
+    let away = true
+    const look = followLog({ name: 'router', path, say: (said) => void lines.push(said), inOutage: () => away })
+    const down = `${JSON.stringify({ level: 'warn', event: 'redis.down', msg: 'redis is down' })}\n`
+    await appendFile(path, down + line('warn', 'another matter'))
+    await look()
+    expect(lines).toEqual(['router: warn: another matter'])
+    away = false
+    await appendFile(path, down)
+    await look()
+    expect(lines).toEqual(['router: warn: another matter', 'router: warn: redis is down'])
+  })
+
   it('waits for the file, and for the end of a half-written line', async () => {
     const look = follow()
     await look()
@@ -84,6 +97,22 @@ describe('a short line', () => {
     expect(shorten(JSON.stringify(reason))).toBe('warn: redis.down: connect ECONNREFUSED')
   })
 
+  it('tells what it is about, in words that can not steer a terminal', () => {
+    const rejected = {
+      level: 'warn',
+      event: 'event.rejected',
+      source: 'stripe',
+      status: 401,
+      code: 'signature_mismatch',
+    }
+    expect(shorten(JSON.stringify(rejected))).toBe('warn: event.rejected stripe 401 signature_mismatch')
+    expect(shorten(JSON.stringify({ ...rejected, detail: 'no \u001b[2J' }))).toBe(
+      'warn: event.rejected stripe 401 signature_mismatch: no \\x1b[2J',
+    )
+    const dead = { level: 'error', event: 'delivery.dead', msg: 'a dead letter', id: 'dlv_1', destination: 'crm' }
+    expect(shorten(JSON.stringify(dead))).toBe('error: a dead letter (crm, dlv_1)')
+  })
+
   it('is none of a line that is no warning, or not JSON', () => {
     expect(shorten(JSON.stringify({ level: 'info', msg: 'fine' }))).toBeUndefined()
     expect(shorten('"level":"warn" in a sentence')).toBeUndefined()
@@ -103,5 +132,17 @@ describe('the last words of a log', () => {
     await writeFile(path, 'one\ntwo\n')
     expect(await lastWordsOfLog(path)).toBe('two')
     expect(await lastWordsOfLog(join(directory, 'none'))).toBeUndefined()
+  })
+
+  it('are those of this life, and plain lines that came last', async () => {
+    const earlier = line('fatal', 'of another day')
+    const wrong = ['DATABASE_URL: expected a URL; found "x"', 'REDIS_URL: expected a URL; found "y"']
+    await writeFile(path, `${earlier}${wrong.join('\n')}\n`)
+    expect(await lastWordsOfLog(path)).toBe(wrong.join('; '))
+    await writeFile(path, `${earlier}no such file\n`)
+    expect(await lastWordsOfLog(path)).toBe('no such file')
+    await writeFile(path, earlier)
+    expect(await lastWordsOfLog(path, earlier.length)).toBeUndefined()
+    expect(await lastWordsOfLog(path, earlier.length + 1)).toBe('fatal: of another day') // it was emptied since
   })
 })

@@ -1,6 +1,7 @@
 import { statSync } from 'node:fs'
 import { copyFile, open, truncate } from 'node:fs/promises'
 
+import { printable } from '../commands/printable.ts'
 import { tailLog } from './log-tail.ts'
 import { systemCode } from './setup-error.ts'
 
@@ -20,7 +21,16 @@ const linesPerLookMax = 3
 const lineCharsMax = 200
 const lastWordsLines = 20
 
-type Log = { name: string; path: string; say: (line: string) => void }
+/** What services say of a server that is away: whoever supervises that server has said it already. */
+const outageEvents = /^(postgres\.|redis\.|queue\.|(loop\.failed|results\.not_recorded|accept\.commit_failed)$)/
+
+type Log = {
+  name: string
+  path: string
+  say: (line: string) => void
+  /** While it returns true, lines about servers that are away are left to the file. */
+  inOutage?: () => boolean
+}
 
 /** Watches from now on: what stands in the file already is another run's. */
 export function watchLog(log: Log): LogWatch {
@@ -39,7 +49,7 @@ export function watchLog(log: Log): LogWatch {
 }
 
 /** Gives the function that takes one look at what was appended since the last. */
-export function followLog({ name, path, say }: Log): () => Promise<void> {
+export function followLog({ name, path, say, inOutage }: Log): () => Promise<void> {
   let offset = sizeOf(path)
   let lastOfLook: string | undefined
 
@@ -62,7 +72,8 @@ export function followLog({ name, path, say }: Log): () => Promise<void> {
   }
 
   function tell(text: string): void {
-    const said = text.split('\n').flatMap((line) => shorten(line) ?? [])
+    const heldBack = inOutage?.() === true ? outageEvents : undefined
+    const said = text.split('\n').flatMap((line) => shorten(line, heldBack) ?? [])
     // Three connections to one Redis say the same; an outage of an hour later is said again.
     const lines = said.filter((line, index) => line !== (said[index - 1] ?? lastOfLook))
     lastOfLook = said.at(-1)
@@ -71,15 +82,26 @@ export function followLog({ name, path, say }: Log): () => Promise<void> {
   }
 }
 
-/** The last error of a log in short form, else the head of a stack, else its last line; undefined when it is empty. */
-export async function lastWordsOfLog(path: string): Promise<string | undefined> {
-  const lines = (await tailLog(path, lastWordsLines)).filter((line) => line.trim() !== '')
-  const words = lines.map(shorten).findLast((line) => line !== undefined)
-  return words ?? lines.findLast((line) => /^\w*Error\b/.test(line)) ?? lines.at(-1)
+/**
+ * Why a program ended, from what it wrote behind the first `fromByte` bytes of its log: plain lines that came last
+ * (each wrong variable, else the head of a stack, else the last), else the last warning or error in short form, else
+ * the last line; undefined when it wrote nothing.
+ */
+export async function lastWordsOfLog(path: string, fromByte = 0): Promise<string | undefined> {
+  const lines = (await tailLog(path, lastWordsLines, fromByte)).filter((line) => line.trim() !== '')
+  const lastShort = lines.findLastIndex((line) => shorten(line) !== undefined)
+  const plain = lines.slice(lastShort + 1).filter((line) => !line.startsWith('{'))
+  const wrongVariables = plain.filter((line) => /^[A-Z][A-Z\d_]*: expected /.test(line))
+  if (wrongVariables.length > 0) return wrongVariables.join('; ')
+  const stackHead = plain.findLast((line) => /^\w*Error\b/.test(line))
+  return stackHead ?? plain.at(-1) ?? shorten(lines[lastShort] ?? '') ?? lines.at(-1)
 }
 
-/** A JSON line of level warn or above as a short sentence; undefined for every other line. */
-export function shorten(line: string): string | undefined {
+/**
+ * A JSON line of level warn or above as a short sentence, with what it is about; undefined for every other line, and
+ * for events that `heldBack` matches.
+ */
+export function shorten(line: string, heldBack?: RegExp): string | undefined {
   const level = /"level":"(warn|error|fatal)"/.exec(line)?.[1]
   if (level === undefined) return undefined
   let fields: Record<string, unknown>
@@ -88,14 +110,21 @@ export function shorten(line: string): string | undefined {
   } catch {
     return undefined // not one of ours
   }
-  const { msg, event, reason, error } = fields
+  const { msg, event, source, destination, status, code, id, detail, reason, error } = fields
+  if (typeof event === 'string' && heldBack?.test(event)) return undefined
   const cause = typeof error === 'object' && error !== null && 'message' in error ? error.message : error
-  const words = [msg ?? event, reason, cause].filter((word) => typeof word === 'string')
-  const text = `${level}: ${words.join(': ')}`
+  const about = [source, destination, status, code, id]
+    .filter((word) => typeof word === 'string' || typeof word === 'number')
+    .filter((word) => typeof msg !== 'string' || !msg.includes(String(word)))
+  const told = about.length === 0 ? '' : msg === undefined ? ` ${about.join(' ')}` : ` (${about.join(', ')})`
+  const words = [msg ?? event, detail, reason, cause].filter((word) => typeof word === 'string')
+  // Strangers write some of these words: none may steer the terminal.
+  const text = printable(`${level}: ${[`${words[0] ?? ''}${told}`, ...words.slice(1)].join(': ')}`)
   return text.length > lineCharsMax ? `${text.slice(0, lineCharsMax)}…` : text
 }
 
-function sizeOf(path: string): number {
+/** Of a log, in bytes; 0 when there is none yet. */
+export function sizeOf(path: string): number {
   try {
     return statSync(path).size
   } catch (error) {

@@ -136,6 +136,10 @@ describe('up', () => {
       const line = new RegExp(`^${name} was ended by SIGKILL; starting it again in 0.25 s`, 'm')
       await until(() => line.test(starter.output()), { what: `the line about ${name}` })
     }
+    for (const name of ['redis', 'postgres']) {
+      const line = new RegExp(`^${name} is back$`, 'm')
+      await until(() => line.test(starter.output()), { what: `the line that ${name} is back` })
+    }
     await until(async () => (await notes()).filter((note) => note.startsWith('ingest started')).length === 2, {
       what: 'a second ingest',
     })

@@ -12,7 +12,7 @@ import {
 } from './home.ts'
 import { endLeftovers } from './leftovers.ts'
 import { lockHome } from './lock.ts'
-import { lastWordsOfLog, watchLog } from './log-watch.ts'
+import { lastWordsOfLog, sizeOf, watchLog } from './log-watch.ts'
 import { startPostgres, type StartedPostgres } from './postgres.ts'
 import type { Environment } from './redis-binary.ts'
 import { startRedis, type StartedRedis } from './redis.ts'
@@ -58,6 +58,7 @@ export type Preparation = {
 
 type Server = StartedPostgres | StartedRedis
 
+const serverNames: ReadonlySet<string> = new Set(['postgres', 'redis'])
 const readyTimeoutMs = 60_000
 const readyPollMs = 50
 const readyRequestTimeoutMs = 2_000
@@ -97,11 +98,34 @@ async function runUntilStopped(options: UpOptions): Promise<void> {
   if (adminToken.made) say(`admin token, said this once and kept in ${home}/admin-token: ${adminToken.token}`)
 
   const deaths = watchDeaths(options)
+  const serversAway = new Set<string>()
   const unlessStopped = <T>(step: Promise<T>) => Promise.race([step, stopped, deaths.tooMany])
   const keep = (program: Program, start: () => Guarded, first?: Guarded) => {
     const { name, logPath: path } = program
-    stops.defer(watchLog({ name, path, say }).stop)
-    return supervise({ name, start, ...(first && { first }), onDeath: deaths.on, monotonicMs: options.monotonicMs })
+    const inOutage = () => serversAway.size > 0
+    stops.defer(watchLog({ name, path, say, inOutage }).stop)
+    const startOne = () => {
+      deaths.bornAt(name)
+      return start()
+    }
+    const onDeath = (death: Death) => {
+      if (serverNames.has(name)) serversAway.add(name)
+      deaths.on(death)
+    }
+    return supervise({ name, start: startOne, ...(first && { first }), onDeath, monotonicMs: options.monotonicMs })
+  }
+
+  const restartServer = ({ program, ready }: Server) => {
+    const server = guard(program)
+    let ended = false
+    void server.exited.then(() => (ended = true))
+    const back = () => {
+      serversAway.delete(program.name)
+      if (!signal.aborted) say(`${program.name} is back`)
+    }
+    // One that never becomes ready may not silence the services for good; one that died again is started again.
+    ready(server, signal).then(back, () => ended || serversAway.delete(program.name))
+    return server
   }
 
   const starting = startServers(options)
@@ -116,7 +140,7 @@ async function runUntilStopped(options: UpOptions): Promise<void> {
   }
   const { postgres, redis } = await unlessStopped(starting.started)
   for (const server of [postgres, redis]) {
-    if (server) servers.push(keep(server.program, () => guard(server.program), server.server))
+    if (server) servers.push(keep(server.program, () => restartServer(server), server.server))
   }
 
   const run: LocalRun = {
@@ -179,10 +203,11 @@ function watchDeaths({ home, say, signal }: UpOptions) {
   const { promise: tooMany, reject } = Promise.withResolvers<never>()
   tooMany.catch(() => {}) // it may happen while nobody waits
   let starting = true
+  const logSizesAtBirth = new Map<string, number>()
   const tell = async ({ name, how, deathsInARow, pauseMs }: Death) => {
     const path = logPath(home, name)
     if (starting && deathsInARow >= startDeathsMax) {
-      const said = (await lastWordsOfLog(path)) ?? how
+      const said = (await lastWordsOfLog(path, logSizesAtBirth.get(name))) ?? how
       reject(new SetupError('service_failed', `${name} does not start: ${said} (more in ${path})`))
     } else if (!signal.aborted) {
       say(`${name} ${how}; starting it again in ${pauseMs / 1_000} s (its log: ${path})`)
@@ -190,6 +215,8 @@ function watchDeaths({ home, say, signal }: UpOptions) {
   }
   return {
     tooMany,
+    /** Before each start: what stands in the log by then is an earlier life's. */
+    bornAt: (name: string) => logSizesAtBirth.set(name, sizeOf(logPath(home, name))),
     on: (death: Death) => void tell(death).catch(reject),
     started: () => {
       starting = false
