@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto'
 import { createServer, type AddressInfo } from 'node:net'
 
 import { systemCode } from './setup-error.ts'
@@ -28,6 +29,21 @@ export async function choosePort(preferred: number | undefined, chosen: readonly
   let port = await listenOnce(0)
   for (let tries = 1; chosen.includes(port) && tries < triesMax; tries += 1) port = await listenOnce(0)
   return port
+}
+
+/** Below the ports that systems give to outgoing connections: Linux from 32768 on, others from 49152. */
+const lastingPorts = { min: 20_000, max: 32_767 }
+
+/**
+ * A port to keep: the preferred one if it is free, else one that no outgoing connection of this machine can happen to
+ * have while its server is away.
+ */
+export async function chooseLastingPort(preferred: number | undefined): Promise<number> {
+  for (let tries = 0, port = preferred; tries < triesMax; tries += 1) {
+    if (port !== undefined && (await probePort(port)) === 'free') return port
+    port = randomInt(lastingPorts.min, lastingPorts.max + 1)
+  }
+  return listenOnce(0)
 }
 
 function listenOnce(port: number): Promise<number> {

@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto'
 import { readFile, rename, writeFile } from 'node:fs/promises'
 
-import { choosePort } from './ports.ts'
+import { chooseLastingPort } from './ports.ts'
 import { systemCode } from './setup-error.ts'
 
 /** Where a private server listens on 127.0.0.1, and the password that keeps other users of the machine out. */
@@ -16,7 +16,7 @@ const passwordBytes = 24
 export async function rememberAccess(path: string): Promise<Access> {
   const before = await readAccess(path)
   const access = {
-    port: await choosePort(before?.port),
+    port: await chooseLastingPort(before?.port),
     password: before?.password ?? randomBytes(passwordBytes).toString('base64url'),
   }
   if (access.port !== before?.port) {
