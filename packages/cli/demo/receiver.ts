@@ -30,7 +30,7 @@ const destinations: ReadonlySet<string> = new Set([
   '/campaigns',
 ])
 const refusedAtFirst = '/crm'
-const receivedMax = 1_000
+const receivedMax = 10_000
 /** Above what ingest accepts. */
 const bodyBytesMax = 2 * 1024 * 1024
 
