@@ -66,6 +66,12 @@ describe('the console', () => {
       'does not take the admin token of a file: no',
     ],
     ['can’t serve', problem(503, 'store_unavailable', 'later'), 'console_unreachable', "can't serve now: later"],
+    [
+      'names a request that is a command here',
+      problem(409, 'already_delivered', 'to send it again: POST /v1/events/evt_1/replay'),
+      'refused_by_console',
+      'to send it again: tenterhook replay evt_1',
+    ],
     ['says escapes', problem(404, 'x', 'a\u001b[2J'), 'refused_by_console', 'a\\x1b[2J'],
   ])('that %s is told in one line', async (_, listener, code, message) => {
     answer = listener

@@ -4,9 +4,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import { readConfigVersion } from '@tenterhook/store/config'
+import { MigrationError } from '@tenterhook/store/migrate'
 import { addSource, openTestStore, testKeys, type TestStore } from '../../../test/support/store.ts'
 import { ensureEncryptionKeys, writeState } from '../local/home.ts'
-import { findDatabaseUrl, findEncryptionKeys, withStore } from './database.ts'
+import { explainDatabaseError, findDatabaseUrl, findEncryptionKeys, withStore } from './database.ts'
 
 let home: string
 let store: TestStore
@@ -97,5 +98,12 @@ describe('the database', () => {
       reached.store.durable.query('SELECT nonsense'),
     )
     await expect(work).rejects.toMatchObject({ name: 'error', code: '42703' })
+  })
+})
+
+test('a migration that was changed is told with what to do', () => {
+  expect(explainDatabaseError(new MigrationError('migration_changed', '1.sql was changed'), url)).toMatchObject({
+    code: 'database_unusable',
+    message: '1.sql was changed: use another database, or remove .tenterhook/postgres, which loses its data',
   })
 })
