@@ -1,3 +1,5 @@
+import { describe } from 'vitest'
 import { provesCrashPoints } from './crash-points.ts'
 
-provesCrashPoints('dispatcher')
+describe('with Redis', () => provesCrashPoints({ service: 'dispatcher', redis: 'running' }))
+describe('without Redis', () => provesCrashPoints({ service: 'dispatcher', turns: [1], redis: 'never' }))

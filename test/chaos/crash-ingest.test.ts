@@ -1,3 +1,3 @@
 import { provesCrashPoints } from './crash-points.ts'
 
-provesCrashPoints('ingest')
+provesCrashPoints({ service: 'ingest', redis: 'running' })

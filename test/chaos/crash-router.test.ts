@@ -1,3 +1,5 @@
+import { describe } from 'vitest'
 import { provesCrashPoints } from './crash-points.ts'
 
-provesCrashPoints('router')
+describe('with Redis', () => provesCrashPoints({ service: 'router', redis: 'running' }))
+describe('without Redis', () => provesCrashPoints({ service: 'router', turns: [1], redis: 'never' }))
