@@ -61,8 +61,8 @@ describe('summarise', () => {
       ratio: 0.2,
       floodRatio: 0.1,
       endToEndMs: { p50: 3, p99: 40 },
-      idleRssMb: 400,
-      idleRssBeforeLoadMb: 300,
+      idleRssMb: 300,
+      idleRssAfterLoadMb: 400,
     })
   })
 

@@ -27,7 +27,7 @@ export type Summary = {
   floodDeliveredPerSecond: number | null
   floodRatio: number | null
   idleRssMb: number | null
-  idleRssBeforeLoadMb: number | null
+  idleRssAfterLoadMb: number | null
   missing: number
 }
 
@@ -54,8 +54,8 @@ export function summarise({ measured, idleRssBytes }: Results): Summary {
     floodAcceptedPerSecond: flood?.acceptedPerSecond ?? null,
     floodDeliveredPerSecond: flood?.deliveredPerSecond ?? null,
     floodRatio: ratioOf(flood),
-    idleRssMb: idleRssBytes && megabytes(idleRssBytes.after),
-    idleRssBeforeLoadMb: idleRssBytes && megabytes(idleRssBytes.before),
+    idleRssMb: idleRssBytes && megabytes(idleRssBytes.before),
+    idleRssAfterLoadMb: idleRssBytes && megabytes(idleRssBytes.after),
     missing: measured.reduce((sum, one) => sum + one.report.missing, 0),
   }
 }

@@ -70,6 +70,10 @@ export async function startStack(setting: StackSetting, resources: AsyncDisposab
       const opsPort = await choosePort(undefined)
       const env = {
         PATH: setting.env['PATH'] ?? '',
+        // As `npm start` gives it to them.
+        ...(setting.env['NODE_COMPILE_CACHE'] !== undefined && {
+          NODE_COMPILE_CACHE: setting.env['NODE_COMPILE_CACHE'],
+        }),
         DATABASE_URL: postgres.url,
         REDIS_URL: redis.url,
         HOST: '127.0.0.1',
