@@ -5,6 +5,7 @@ import type { Tally } from '../chaos/invariants.ts'
 import { delayed } from '../support/behaviours.ts'
 import { loadConfig, loadSource, startLoad } from '../support/load.ts'
 import type { Load } from '../support/load.ts'
+import { metricOf } from '../support/metrics.ts'
 import { until } from '../support/poll.ts'
 import { startFaultProxy } from '../support/proxy.ts'
 import type { FaultProxy } from '../support/proxy.ts'
@@ -51,6 +52,10 @@ async function provesRecovery(
     },
     { what: 'everything that waits to be sent', timeoutMs: 20_000 },
   )
+  // A result that is not recorded yet would find its lease ended by the shift, and its delivery sent again.
+  await until(async () => (await metricOf(stack.service('dispatcher'), 'tenterhook_deliveries_in_flight')) === 0, {
+    what: 'the attempts under way to be recorded',
+  })
   await stack.shiftClock(40_000)
   await drained(stack.store)
   const tally = await checkInvariants(stack.store, {
