@@ -153,7 +153,7 @@ describe('without any Redis, ever', () => {
     'a burst goes out as fast as sockets come free, not a socketful with each sweep',
     { timeout: 60_000 },
     async () => {
-      const load = startLoad(stack(), { perSecond: 500 })
+      const load = startLoad(stack(), { perSecond: 250 })
       await until(() => load.sent.length >= 1_000, { what: 'a thousand events' })
       const sent = await load.stop()
       // By 64 sockets a second two thousand deliveries would take half a minute.

@@ -26,7 +26,7 @@ import type { EncryptionKeys } from '@tenterhook/store/secrets'
 import { afterAll, afterEach, beforeAll, inject } from 'vitest'
 import pg from 'pg'
 import { keepablePort } from './ports.ts'
-import { serviceProcess } from './service-process.ts'
+import { root, serviceProcess } from './service-process.ts'
 import type { ServiceProcess } from './service-process.ts'
 
 export type ServiceName = 'ingest' | 'router' | 'dispatcher' | 'console'
@@ -166,6 +166,8 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     const port = name === 'ingest' ? ingestPort : await keepablePort()
     const env = {
       PATH: process.env['PATH'] ?? '',
+      // As `npm start` does: a service then starts in half the time, and tests start hundreds.
+      NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'] ?? join(root, 'node_modules/.cache/tenterhook'),
       DATABASE_URL: databaseUrl,
       REDIS_URL: redis.url,
       TENTERHOOK_HOME: home,
