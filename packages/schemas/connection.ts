@@ -15,6 +15,29 @@ export const retryPolicy = z.strictObject({
   maxAge: durationBetween('1s', '30d').default('7d'),
 })
 
+/** A path as packages/rules reads it is never longer. */
+const orderPathCharsMax = 500
+const orderPath = z
+  .string()
+  .min(1, 'expected a path such as body.customer.id')
+  .max(orderPathCharsMax, `expected a path of at most ${orderPathCharsMax} characters`)
+
+/**
+ * Strict order: events with one key, the value at `by` (checked by packages/rules, order-key.ts), are delivered one at
+ * a time in the order of their acceptance. `hold`: a failing one holds those behind it until it succeeds or dies;
+ * `skip`: they pass it while it waits for its retry. A bare path means hold.
+ */
+export const connectionOrder = z
+  .union([
+    orderPath,
+    z.strictObject({
+      by: orderPath,
+      onFailure: z.enum(['hold', 'skip'], 'expected hold or skip').default('hold'),
+    }),
+  ])
+  .transform((order) => (typeof order === 'string' ? { by: order, onFailure: 'hold' as const } : order))
+export type ConnectionOrder = z.output<typeof connectionOrder>
+
 export const connectionSpec = z.strictObject({
   name,
   source: name,
@@ -24,6 +47,7 @@ export const connectionSpec = z.strictObject({
   filter: z.record(z.string(), z.unknown()).default({}),
   /** Wait this long after routing before the first attempt. */
   delay: durationBetween('0s', '30d').default('0s'),
+  order: connectionOrder.optional(),
   retry: retryPolicy.default({ schedule: defaultSchedule, jitter: 0.2, maxAge: '7d' }),
 })
 export type ConnectionSpec = z.output<typeof connectionSpec>

@@ -1,6 +1,7 @@
 import { z } from 'zod'
 import { durationBetween } from './duration.ts'
 import { name } from './name.ts'
+import { readSigningKey } from './signing-key.ts'
 
 const headerName = z.string().regex(/^[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,200}$/, 'expected an HTTP header name')
 const headerValue = z
@@ -22,13 +23,35 @@ export const destinationAuth = z.discriminatedUnion('kind', [
 export const destinationSigning = z.strictObject({
   secrets: z
     .array(
-      z
-        .string()
-        .regex(/^(whsec_|whsk_)[A-Za-z0-9+/]{16,}={0,2}$/, 'expected whsec_<base64> (HMAC) or whsk_<base64> (ed25519)'),
+      z.string().superRefine((secret, context) => {
+        const read = readSigningKey(secret)
+        if (read.kind === 'invalid') context.addIssue({ code: 'custom', message: read.expected })
+      }),
     )
     .min(1)
     .max(5),
 })
+
+/** Higher than any destination means; a rate that is never reached is no limit. */
+export const limitsMax = { perSecond: 10_000, perMinute: 600_000, perHour: 36_000_000, concurrency: 2_000 } as const
+
+const limit = (most: number) => {
+  const expected = `expected a whole number from 1 to ${most}`
+  return z.int(expected).min(1, expected).max(most, expected).optional()
+}
+
+/** What a destination takes: attempts begun in any second, minute and hour, and at once. All that are set hold together. */
+export const destinationLimits = z
+  .strictObject({
+    perSecond: limit(limitsMax.perSecond),
+    perMinute: limit(limitsMax.perMinute),
+    perHour: limit(limitsMax.perHour),
+    concurrency: limit(limitsMax.concurrency),
+  })
+  .refine((limits) => Object.values(limits).some((value) => value !== undefined), {
+    message: 'expected at least one of perSecond, perMinute, perHour, concurrency',
+  })
+export type DestinationLimits = z.output<typeof destinationLimits>
 
 export const destinationSpec = z.strictObject({
   name,
@@ -51,6 +74,9 @@ export const destinationSpec = z.strictObject({
   timeout: durationBetween('100ms', '60s').default('15s'),
   auth: destinationAuth.default({ kind: 'none' }),
   signing: destinationSigning.optional(),
+  /** The operator's customer that owns it: tenants share the machine evenly, however many destinations each has. */
+  tenant: name.optional(),
+  limits: destinationLimits.optional(),
   /** Append what follows `/in/<source>` and the query to the URL. */
   forwardPath: z.boolean().default(false),
 })

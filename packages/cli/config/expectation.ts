@@ -10,10 +10,23 @@ export interface Mistake {
 
 /** The issues that a schema found in a value, its input reported (`reportInput`), as mistakes. */
 export function mistakesOf(error: z.ZodError, schema: z.ZodType, value: unknown): Mistake[] {
-  return error.issues.flatMap((issue) => {
+  return issuesMeant(error.issues).flatMap((issue) => {
     if (issue.code !== 'unrecognized_keys') return [{ place: issue.path, message: expectation(issue) }]
     const known = knownKeys(schema, value, issue.path)
     return issue.keys.map((key) => ({ place: [...issue.path, key], message: unknownKey(key, known) }))
+  })
+}
+
+/** Of a map that stands where other forms may stand too: what is wrong inside it, each thing at its own place. */
+function issuesMeant(issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue[] {
+  return issues.flatMap((issue) => {
+    if (issue.code !== 'invalid_union' || typeName(issue.input) !== 'a map') return [issue]
+    const maps = issue.errors.filter(
+      (form) => form.length > 0 && !form.some(({ code, path }) => code === 'invalid_type' && path.length === 0),
+    )
+    const [form] = maps
+    if (!form || maps.length > 1) return [issue]
+    return issuesMeant(form).map((inside) => ({ ...inside, path: [...issue.path, ...inside.path] }))
   })
 }
 
@@ -90,7 +103,8 @@ function typeName(value: unknown): string {
   return nameOf(typeof value)
 }
 
-function property(value: unknown, key: string): unknown {
+/** A value's own property, whatever the value is. */
+export function property(value: unknown, key: string): unknown {
   return typeof value === 'object' && value !== null && Object.hasOwn(value, key)
     ? (value as Record<string, unknown>)[key]
     : undefined

@@ -116,7 +116,7 @@ describe('what is wrong', () => {
       'an unknown key far from any',
       destination('url: https://crm.example\nretries: 3'),
       [
-        't.yaml:4: destinations.crm.retries: unknown key "retries"; expected name, url, method, headers, timeout, auth, signing, forwardPath',
+        't.yaml:4: destinations.crm.retries: unknown key "retries"; expected name, url, method, headers, timeout, auth, signing, tenant, limits, forwardPath',
       ],
     ],
     [
@@ -231,6 +231,58 @@ describe('what is wrong', () => {
       'a filter’s field',
       connection('source: desk\ndestination: crm\nfilter: { payload: 1 }'),
       [expect.stringMatching(/^t\.yaml:7: connections\.desk-to-crm\.filter\.payload: .*; expected .*body/)],
+    ],
+    [
+      'an order’s path',
+      connection('source: desk\ndestination: crm\norder: customer.id'),
+      [
+        't.yaml:7: connections.desk-to-crm.order: unknown field "customer"; expected a path that begins with body, headers, query, path, type, source',
+      ],
+    ],
+    [
+      'an order’s path among its settings',
+      connection('source: desk\ndestination: crm\norder:\n  by: bod.id'),
+      [expect.stringMatching(/^t\.yaml:8: connections\.desk-to-crm\.order\.by: .*did you mean "body"\?/)],
+    ],
+    [
+      'an order’s settings',
+      connection('source: desk\ndestination: crm\norder: { by: body.id, onFailur: skip }'),
+      ['t.yaml:7: connections.desk-to-crm.order.onFailur: unknown key "onFailur"; did you mean "onFailure"?'],
+    ],
+    [
+      'an order that is none',
+      connection('source: desk\ndestination: crm\norder: [body.id]'),
+      ['t.yaml:7: connections.desk-to-crm.order: expected text, found a list; or expected a map, found a list'],
+    ],
+    // limits and signing
+    [
+      'limits',
+      destination('url: https://a.example\nlimits: { perSecond: 0, perMinut: 5, concurrency: many }'),
+      [
+        't.yaml:4: destinations.crm.limits.perSecond: expected a whole number from 1 to 10000',
+        't.yaml:4: destinations.crm.limits.concurrency: expected a whole number from 1 to 2000',
+        't.yaml:4: destinations.crm.limits.perMinut: unknown key "perMinut"; did you mean "perMinute"?',
+      ],
+    ],
+    [
+      'limits without one',
+      destination('url: https://a.example\nlimits: {}'),
+      ['t.yaml:4: destinations.crm.limits: expected at least one of perSecond, perMinute, perHour, concurrency'],
+    ],
+    [
+      'a tenant',
+      destination('url: https://a.example\ntenant: Acme Inc.'),
+      [expect.stringMatching(/^t\.yaml:4: destinations\.crm\.tenant: expected 1–63 characters a–z/)],
+    ],
+    [
+      'a signing secret',
+      destination('url: https://a.example\nsigning:\n  secrets:\n    - whsec_c2hvcnQ=\n    - whsk_AAAA'),
+      [
+        't.yaml:6: destinations.crm.signing.secrets[0]: expected base64 of 12 to 1024 bytes after whsec_, found 5',
+        expect.stringMatching(
+          /^t\.yaml:7: destinations\.crm\.signing\.secrets\[1\]: expected an ed25519 private key after whsk_/,
+        ),
+      ],
     ],
     // renames
     [

@@ -2,13 +2,14 @@ import { stat, readFile } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
 import { z } from 'zod'
 import { compileFilter } from '@tenterhook/rules/filter'
+import { checkOrderPath } from '@tenterhook/rules/order-key'
 import { suggest } from '@tenterhook/rules/suggestion'
 import { connectionSpec, type ConnectionSpec } from '@tenterhook/schemas/connection'
 import { destinationSpec, type DestinationSpec } from '@tenterhook/schemas/destination'
 import { name as nameSchema } from '@tenterhook/schemas/name'
 import { sourceSpec, type SourceSpec } from '@tenterhook/schemas/source'
 import { placeText, readDocument, type ConfigDocument, type FileProblem, type Place } from './document.ts'
-import { mistakesOf, problemAt } from './expectation.ts'
+import { mistakesOf, problemAt, property } from './expectation.ts'
 import { fillFile, fillVariables, type Resolved, type Surroundings } from './references.ts'
 
 /** What a configuration file asks for. `renamedFrom` keeps an entry's id, and so its history, under a new name. */
@@ -180,6 +181,11 @@ function checkConnections(
     const report = compiled.kind === 'invalid' ? problems : warnings
     for (const { at, message, expected } of compiled.kind === 'invalid' ? compiled.errors : compiled.warnings)
       report.add([...place, 'filter', ...at], `${message}${expected === '' ? '' : `; expected ${expected}`}`)
+    if (!spec.order) continue
+    const path = checkOrderPath(spec.order.by)
+    const short = typeof property(written.connections[spec.name], 'order') === 'string'
+    if (path.kind === 'invalid')
+      problems.add([...place, 'order', ...(short ? [] : ['by'])], `${path.message}; expected ${path.expected}`)
   }
 }
 
