@@ -1,0 +1,174 @@
+/**
+ * Negative controls on the real system: a harness that can't fail proves nothing. Each row of PROTOCOL §4 here is run
+ * twice, with real services, Postgres and Redis and the same directed scenario: with nothing broken the checks must be
+ * satisfied, and with that one rule broken from outside (see changes.ts) they must say what went wrong.
+ */
+import { queuePrefix } from '@tenterhook/queue/names'
+import type { CrashPoint } from '@tenterhook/schemas/probe'
+import { Redis } from 'ioredis'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { loadConfig } from '../../support/load.ts'
+import { until } from '../../support/poll.ts'
+import { startReceiver } from '../../support/receiver.ts'
+import type { Receiver } from '../../support/receiver.ts'
+import { drained } from '../../support/rows.ts'
+import type { ServiceProcess } from '../../support/service-process.ts'
+import { sharedStack } from '../../support/stack.ts'
+import type { ServiceName, Stack } from '../../support/stack.ts'
+import { checkInvariants } from '../invariants.ts'
+import type { Journal } from '../invariants.ts'
+import { changeFunctions } from './changes.ts'
+import type { Changes, ServiceChange } from './changes.ts'
+import type { Controlled } from './entry.ts'
+import { startSender } from './sender.ts'
+import type { Sender } from './sender.ts'
+
+export type Control = {
+  /** The rule that is broken, in PROTOCOL §4's words. */
+  readonly name: string
+  readonly broken: Changes
+  /** What both runs live with: a slow queue, say. */
+  readonly weather?: Changes
+  /** Brings about the moment in which the rule counts. What it throws, the checks found; else the invariants are asked. */
+  readonly scenario: (world: World) => Promise<Pick<Journal, 'mayRepeat'> | void>
+  /** What the checks say of the run in which it is broken. */
+  readonly caught: RegExp
+}
+
+export type World = {
+  readonly stack: Stack
+  readonly receiver: Receiver
+  readonly sender: Sender
+  /** `router2` for a second copy. `at`: sends itself a signal when it first passes there. */
+  start(name: string, at?: { point: CrashPoint; signal: 'SIGKILL' | 'SIGSTOP' }): Promise<ServiceProcess>
+}
+
+/** Past the longest wait that a process which died leaves behind: a lease of 15 s and its margin. */
+const waitsMs = 40_000
+const soundPatienceMs = 20_000
+/** Sweeps run each second: what was not moved on by now, with every wait over, is stuck. */
+const brokenPatienceMs = 3_000
+
+export function provesControls({
+  services,
+  postgres,
+  controls,
+}: {
+  services: readonly ServiceName[]
+  postgres: 'shared' | 'own'
+  controls: readonly Control[]
+}): void {
+  let receiver: Receiver
+  beforeAll(async () => {
+    receiver = await startReceiver()
+  })
+  afterAll(() => receiver.stop())
+  const stack = sharedStack(() => ({ config: loadConfig(receiver), services, postgres }))
+
+  describe.each(controls)('$name', (control) => {
+    it('not broken, the checks are satisfied', { timeout: 60_000 }, () => run(control, [], soundPatienceMs))
+    it('broken, it is caught', { timeout: 60_000 }, () =>
+      expect(run(control, [control.broken], brokenPatienceMs)).rejects.toThrow(control.caught),
+    )
+  })
+
+  async function run(control: Control, broken: readonly Changes[], patienceMs: number): Promise<void> {
+    const changes = [control.weather ?? {}, ...broken]
+    await clean(stack(), services)
+    receiver.clear()
+    await stack().apply(loadConfig(receiver))
+    const restore = await changeFunctions(
+      stack().store,
+      changes.flatMap(({ functions }) => functions ?? []),
+    )
+    try {
+      const world = worldOf(stack(), receiver, changes)
+      const judged = await control.scenario(world)
+      await settle(world, patienceMs)
+      await checkInvariants(stack().store, { sent: world.sender.sent, received: receiver.received(), ...judged })
+    } finally {
+      await killAll(stack(), services)
+      await restore()
+    }
+  }
+}
+
+function worldOf(stack: Stack, receiver: Receiver, changes: readonly Changes[]): World {
+  return {
+    stack,
+    receiver,
+    sender: startSender(stack),
+    async start(name, at) {
+      const process = stack.service(name)
+      const service = name.replace(/\d$/, '') as Controlled['service']
+      const change = merged(changes.map((one) => one[service] ?? {}))
+      const controlled: Controlled = { service, change, ...(at && { at }) }
+      await process.start({
+        entry: 'test/chaos/controls/entry.ts',
+        env: { ...change.env, TENTERHOOK_TEST_CONTROL: JSON.stringify(controlled) },
+      })
+      return process
+    },
+  }
+}
+
+function merged(changes: readonly ServiceChange[]): ServiceChange {
+  const without = changes.find((change) => change.without !== undefined)?.without
+  return {
+    texts: changes.flatMap(({ texts }) => texts ?? []),
+    env: Object.assign({}, ...changes.map(({ env }) => env)),
+    ...(without !== undefined && { without }),
+  }
+}
+
+/** Lets everything end that still can: first what is under way, then what waits for a time to come. */
+async function settle({ stack }: World, patienceMs: number): Promise<void> {
+  let seen = ''
+  await until(
+    async () => {
+      const before = seen
+      seen = await progress(stack)
+      return seen === before
+    },
+    { what: 'nothing to move any more', timeoutMs: patienceMs, everyMs: 700 },
+  ).catch(() => {}) // what never comes to rest is what the invariants are asked about next
+  await stack.shiftClock(waitsMs)
+  await drained(stack.store, patienceMs).catch(() => {})
+}
+
+async function progress({ store }: Stack): Promise<string> {
+  const { rows } = await store.durable.query<{ state: string }>(
+    `SELECT coalesce(string_agg(line, ',' ORDER BY line), '') AS state FROM (
+       SELECT id || state AS line FROM events
+       UNION ALL SELECT concat_ws(' ', id, state, generation, attempt) FROM deliveries)`,
+  )
+  return rows[0]?.state ?? ''
+}
+
+/** Nobody runs, and nothing that happened is left: rows, jobs, the destinations' own state. */
+async function clean(stack: Stack, services: readonly ServiceName[]): Promise<void> {
+  await killAll(stack, services)
+  const { durable } = stack.store
+  const { rows } = await durable.query<{ name: string }>(
+    `SELECT relname AS name FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') AND NOT relispartition
+       AND relname <> ALL ($1)`,
+    [['migrations', 'config', 'encryption_keys', 'admin_settings', 'redis_epoch']],
+  )
+  await durable.query(`TRUNCATE ${rows.map(({ name }) => name).join(', ')}`)
+  const client = new Redis(stack.redis.url)
+  const jobs = (await client.keys(`${queuePrefix}:*`)).filter((key) => key !== `${queuePrefix}:epoch`)
+  if (jobs.length > 0) await client.del(...jobs)
+  client.disconnect()
+}
+
+async function killAll(stack: Stack, services: readonly ServiceName[]): Promise<void> {
+  await Promise.allSettled(namesOf(services).map(async (name) => stack.service(name).kill('SIGKILL')))
+}
+
+/** As the stack names copies. */
+function namesOf(services: readonly ServiceName[]): string[] {
+  return services.map((service, i) => {
+    const before = services.slice(0, i).filter((other) => other === service).length
+    return before === 0 ? service : `${service}${before + 1}`
+  })
+}
