@@ -33,41 +33,76 @@ export type BodyRead =
   | { kind: 'incomplete'; bytes: number }
 
 /**
- * Reads the raw bytes as they came: no inflating, no decoding, which would break signatures. Never throws. Chunks are
- * charged to the budget as they arrive, so a declared length that never comes costs nothing.
+ * Reads the raw bytes as they came: no inflating, no decoding, which would break signatures. Never throws. What they take
+ * in memory is charged to the budget as they arrive, so a declared length that never comes costs nothing; the request's
+ * head, which is kept as long, is charged before them.
  */
 export function readBody(request: IncomingMessage, bytesMax: number, budget: BodyBudget): Promise<BodyRead> {
   const declared = Number(request.headers['content-length'] ?? 0)
   if (declared > bytesMax) return Promise.resolve({ kind: 'too_large' })
+  const headBytes = request.rawHeaders.reduce((sum, text) => sum + text.length, request.url?.length ?? 0)
+  if (!budget.take(headBytes)) return Promise.resolve({ kind: 'no_room' })
   return new Promise((resolve) => {
-    const chunks: Buffer[] = []
+    const parts = createParts()
+    let charged = headBytes
     let bytes = 0
     let settled = false
     const settle = (result: BodyRead) => {
       if (settled) return
       settled = true
-      if (result.kind !== 'read') budget.give(bytes)
+      if (result.kind !== 'read') budget.give(charged)
       request.off('data', onData)
       resolve(result)
     }
     const onData = (chunk: Buffer) => {
       if (bytes + chunk.length > bytesMax) return settle({ kind: 'too_large' })
-      if (!budget.take(chunk.length)) return settle({ kind: 'no_room' })
+      const cost = parts.costOf(chunk)
+      if (!budget.take(cost)) return settle({ kind: 'no_room' })
+      charged += cost
       bytes += chunk.length
-      chunks.push(chunk)
+      parts.add(chunk)
     }
     request.on('data', onData)
-    request.once('end', () => {
-      const charged = bytes
-      settle({
-        kind: 'read',
-        body: chunks.length === 1 && chunks[0] ? chunks[0] : Buffer.concat(chunks),
-        release: () => budget.give(charged),
-      })
-    })
+    request.once('end', () => settle({ kind: 'read', body: parts.join(), release: () => budget.give(charged) }))
     request.once('close', () => settle({ kind: 'incomplete', bytes }))
     request.once('error', () => settle({ kind: 'incomplete', bytes }))
   })
+}
+
+/** Chunks below this are gathered in blocks: a body sent byte by byte would take hundreds of times its size as objects. */
+const smallChunkBytes = 1_024
+const blockBytes = 16_384
+
+function createParts() {
+  const parts: Buffer[] = []
+  let block: Buffer | undefined
+  /** Where the block's last part begins, and where its free room does. */
+  let begin = 0
+  let end = 0
+  const isKept = (chunk: Buffer) => parts.length === 0 || chunk.length >= smallChunkBytes
+  const hasRoom = (chunk: Buffer) => block !== undefined && block.length - end >= chunk.length
+
+  return {
+    /** The memory that adding it takes. Most bodies are one chunk, kept as it is. */
+    costOf: (chunk: Buffer): number => (isKept(chunk) ? chunk.length : hasRoom(chunk) ? 0 : blockBytes),
+    add(chunk: Buffer): void {
+      if (isKept(chunk)) {
+        parts.push(chunk)
+        begin = end
+        return
+      }
+      if (!block || !hasRoom(chunk)) {
+        block = Buffer.allocUnsafe(blockBytes)
+        begin = end = 0
+      }
+      chunk.copy(block, end)
+      // The part that ends where this chunk begins grows by it; after another chunk, a new part begins.
+      if (end > begin) parts.pop()
+      end += chunk.length
+      parts.push(block.subarray(begin, end))
+    },
+    join: (): Buffer => (parts.length === 1 && parts[0] ? parts[0] : Buffer.concat(parts)),
+  }
 }
 
 /** How long a sender whose body was refused may go on sending, so that it gets to read the answer. */

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
 import { newId, type EventId, type SourceId } from '@tenterhook/schemas/ids'
 import type { Acceptance, NewEvent } from '@tenterhook/store/accept'
-import { createGroupCommit, groupCommitLimits, type GroupCommitLimits } from './group-commit.ts'
+import { createGroupCommit, groupCommitLimits, type CommitConnection, type GroupCommitLimits } from './group-commit.ts'
 
 const sha = (text: string) => createHash('sha256').update(text).digest()
 const sourceId = 'src_x' as SourceId
@@ -47,11 +47,18 @@ function controlled() {
   }
 }
 
-function create(commit: (rows: readonly NewEvent[]) => Promise<Acceptance[]>, limits: Partial<GroupCommitLimits> = {}) {
+function create(
+  commit: (rows: readonly NewEvent[]) => Promise<Acceptance[]>,
+  limits: Partial<GroupCommitLimits> = {},
+  {
+    connect = async () => ({ commit, close: () => {} }),
+    onCommitFailed = () => {},
+  }: { connect?: () => Promise<CommitConnection>; onCommitFailed?: (error: unknown, rows: number) => void } = {},
+) {
   return createGroupCommit({
-    commit,
+    connect,
     isRowError: (error) => error instanceof Error && error.message === 'row',
-    onCommitFailed: () => {},
+    onCommitFailed,
     onBatch: () => {},
     beforeCommit: () => {},
     monotonicMs: () => performance.now(),
@@ -195,6 +202,63 @@ describe('group commit', () => {
       Array.from({ length: 2 }, () => ({ kind: 'unavailable', reason: 'waited_too_long' })),
     )
     expect(await group.submit(event())).toEqual({ kind: 'unavailable', reason: 'waited_too_long' })
+  })
+
+  test('what waits for a connection that does not come leaves in time, and nothing of it is sent when it comes', async () => {
+    const { commit, batches } = controlled()
+    const connection = Promise.withResolvers<CommitConnection>()
+    let asked = 0
+    let closed = 0
+    const connect = () => {
+      asked += 1
+      return connection.promise
+    }
+    const group = create(commit, { acceptTimeoutMs: 30 }, { connect })
+    const outcomes = Array.from({ length: 40 }, () => group.submit(event()))
+    expect(await Promise.all(outcomes)).toEqual(
+      Array.from({ length: 40 }, () => ({ kind: 'unavailable', reason: 'waited_too_long' })),
+    )
+    expect(asked).toBe(1)
+    const later = group.submit(event('later'))
+    connection.resolve({ commit, close: () => (closed += 1) })
+    await turn()
+    expect(batches.map(({ rows }) => rows.length)).toEqual([1])
+    batches[0]?.resolve()
+    expect(await later).toEqual({ kind: 'accepted' })
+    expect(closed).toBe(1)
+  })
+
+  test('a Postgres that refuses connections is told to everybody at once, a batch at a time', async () => {
+    const failures: number[] = []
+    const refuse = async () => {
+      throw new Error('ECONNREFUSED')
+    }
+    const { commit, batches } = controlled()
+    const group = create(
+      commit,
+      { batchRowsMax: 3 },
+      { connect: refuse, onCommitFailed: (_error, rows) => failures.push(rows) },
+    )
+    const outcomes = Array.from({ length: 7 }, () => group.submit(event()))
+    expect(await Promise.all(outcomes)).toEqual(
+      Array.from({ length: 7 }, () => ({ kind: 'unavailable', reason: 'commit_failed' })),
+    )
+    expect(failures).toEqual([3, 3, 1])
+    expect(batches).toEqual([])
+  })
+
+  test('a connection that failed is closed and tells nothing about rows it was not asked about', async () => {
+    const bad = event(undefined, 'bad')
+    const closed: unknown[] = []
+    const lost = new Error('connection lost')
+    const commit = async (rows: readonly NewEvent[]): Promise<Acceptance[]> => {
+      if (rows.length === 4) throw new Error('row')
+      throw lost
+    }
+    const group = create(commit, {}, { connect: async () => ({ commit, close: (error) => closed.push(error) }) })
+    const outcomes = await Promise.all([event(), bad, event(), event()].map((one) => group.submit(one)))
+    expect(outcomes).toEqual(Array.from({ length: 4 }, () => ({ kind: 'unavailable', reason: 'commit_failed' })))
+    expect(closed).toEqual([lost])
   })
 
   test('a full buffer refuses at once', async () => {

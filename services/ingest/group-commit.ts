@@ -8,6 +8,8 @@ import type { Acceptance, NewEvent } from '@tenterhook/store/accept'
  *   retried behind the sender's back.
  * - Flushes at once when idle; at most `batchesInFlightMax` commits run at a time, each bounded by rows and bytes (I10),
  *   the second only when enough waits to be worth it.
+ * - A batch is filled when its connection is there. While Postgres doesn't answer a connect, everything is still here,
+ *   and leaves when its time is up: not after a connect's timeout and a statement's.
  * - Equal dedupe keys of a batch are folded onto the first; the rest are answered after its commit.
  * - A batch is bisected only when Postgres refused a row before the commit.
  */
@@ -17,6 +19,13 @@ export type CommitOutcome =
   | { kind: 'unavailable'; reason: 'buffer_full' | 'waited_too_long' | 'commit_failed' | 'stopping' }
   /** Postgres can't store this request's data; the others of its batch were not affected. */
   | { kind: 'refused'; detail: string }
+
+/** A connection to Postgres, for one batch. */
+export interface CommitConnection {
+  commit(batch: readonly NewEvent[]): Promise<Acceptance[]>
+  /** With an error it is not to be used again. */
+  close(error?: unknown): void
+}
 
 export interface GroupCommit {
   submit(event: NewEvent): Promise<CommitOutcome>
@@ -44,6 +53,11 @@ const batchesInFlightMax = 2
 /** A second batch beside the first is worth its cost from here on; fewer rows wait for the first one's end, a fsync away. */
 const secondBatchRowsMin = 16
 
+/** Of a row that was sent: a duplicate is still Postgres's word, without what the row itself says of it. */
+type LeaderOutcome = Acceptance | Exclude<CommitOutcome, { kind: 'duplicate' }>
+
+const failed = { kind: 'unavailable', reason: 'commit_failed' } as const
+
 interface Waiting {
   event: NewEvent
   deadlineMs: number
@@ -51,7 +65,7 @@ interface Waiting {
 }
 
 export function createGroupCommit(params: {
-  commit: (batch: readonly NewEvent[]) => Promise<Acceptance[]>
+  connect: () => Promise<CommitConnection>
   isRowError: (error: unknown) => boolean
   onCommitFailed: (error: unknown, rows: number) => void
   onBatch: (rows: number) => void
@@ -62,6 +76,7 @@ export function createGroupCommit(params: {
   const limits = params.limits ?? groupCommitLimits
   const waiting: Waiting[] = []
   let inFlight = 0
+  let connecting = false
   let flushPlanned = false
   let timer: NodeJS.Timeout | undefined
   let stopping: PromiseWithResolvers<void> | undefined
@@ -83,15 +98,14 @@ export function createGroupCommit(params: {
     flushPlanned = true
     setImmediate(() => {
       flushPlanned = false
-      while (mayFlush()) void flush(takeBatch())
+      if (mayFlush()) void flush()
       watchDeadline()
     })
   }
 
   function mayFlush(): boolean {
-    return (
-      waiting.length > 0 && (inFlight === 0 || (inFlight < batchesInFlightMax && waiting.length >= secondBatchRowsMin))
-    )
+    if (waiting.length === 0 || connecting) return false
+    return inFlight === 0 || (inFlight < batchesInFlightMax && waiting.length >= secondBatchRowsMin)
   }
 
   function takeBatch(): Waiting[] {
@@ -122,37 +136,74 @@ export function createGroupCommit(params: {
     )
   }
 
-  async function flush(batch: readonly Waiting[]): Promise<void> {
+  async function flush(): Promise<void> {
     inFlight += 1
-    params.onBatch(batch.length)
-    const { leaders, followers } = fold(batch)
-    const outcomes = await commit(leaders)
-    for (const [leader, outcome] of outcomes) {
-      leader.settle(outcome.kind === 'duplicate' ? duplicateOf(leader.event, outcome) : outcome)
-      for (const follower of followers.get(leader) ?? []) follower.settle(outcomeOfFollower(leader, outcome, follower))
+    const connection = await connectOrRefuse()
+    const batch = connection ? takeBatch() : []
+    if (connection && batch.length > 0) {
+      planFlush()
+      params.onBatch(batch.length)
+      const { leaders, followers } = fold(batch)
+      const { outcomes, failure } = await commit(connection, leaders)
+      connection.close(failure)
+      for (const [leader, outcome] of outcomes) {
+        leader.settle(outcome.kind === 'duplicate' ? duplicateOf(leader.event, outcome) : outcome)
+        for (const follower of followers.get(leader) ?? [])
+          follower.settle(outcomeOfFollower(leader, outcome, follower))
+      }
+    } else {
+      // All that waited for it ran out of time.
+      connection?.close()
     }
     inFlight -= 1
     planFlush()
     if (stopping && inFlight === 0 && waiting.length === 0) stopping.resolve()
   }
 
+  /** Without a connection nothing was sent: a batch's worth leaves, and those behind it get a try of their own. */
+  async function connectOrRefuse(): Promise<CommitConnection | undefined> {
+    connecting = true
+    try {
+      return await params.connect()
+    } catch (error) {
+      const refused = takeBatch()
+      if (refused.length > 0) params.onCommitFailed(error, refused.length)
+      for (const one of refused) one.settle(failed)
+      return undefined
+    } finally {
+      connecting = false
+    }
+  }
+
+  /** `failure` is of Postgres or the line to it, not of a row. */
   async function commit(
+    connection: CommitConnection,
     batch: readonly Waiting[],
-  ): Promise<Array<[Waiting, Acceptance | Exclude<CommitOutcome, { kind: 'duplicate' }>]>> {
+  ): Promise<{ outcomes: Array<[Waiting, LeaderOutcome]>; failure?: unknown }> {
     try {
       params.beforeCommit()
-      const acceptances = await params.commit(batch.map((one) => one.event))
-      return batch.map((one, i) => [one, acceptances[i] ?? { kind: 'unavailable', reason: 'commit_failed' }])
+      const acceptances = await connection.commit(batch.map((one) => one.event))
+      return { outcomes: batch.map((one, i) => [one, acceptances[i] ?? failed]) }
     } catch (error) {
       if (!params.isRowError(error)) {
         params.onCommitFailed(error, batch.length)
-        return batch.map((one) => [one, { kind: 'unavailable', reason: 'commit_failed' }])
+        return { outcomes: batch.map((one) => [one, failed]), failure: error }
       }
       const [only] = batch
       if (only && batch.length === 1)
-        return [[only, { kind: 'refused', detail: error instanceof Error ? error.message : String(error) }]]
+        return {
+          outcomes: [[only, { kind: 'refused', detail: error instanceof Error ? error.message : String(error) }]],
+        }
       const half = Math.ceil(batch.length / 2)
-      return [...(await commit(batch.slice(0, half))), ...(await commit(batch.slice(half)))]
+      const first = await commit(connection, batch.slice(0, half))
+      // A connection that failed under the first half has nothing to say about the second.
+      if (first.failure !== undefined)
+        return {
+          ...first,
+          outcomes: [...first.outcomes, ...batch.slice(half).map((one): [Waiting, LeaderOutcome] => [one, failed])],
+        }
+      const second = await commit(connection, batch.slice(half))
+      return { ...second, outcomes: [...first.outcomes, ...second.outcomes] }
     }
   }
 
@@ -193,11 +244,7 @@ function duplicateOf(
   return { kind: 'duplicate', firstId, differs: !event.bodyHash?.equals(firstBodyHash) }
 }
 
-function outcomeOfFollower(
-  leader: Waiting,
-  outcome: Acceptance | Exclude<CommitOutcome, { kind: 'duplicate' }>,
-  follower: Waiting,
-): CommitOutcome {
+function outcomeOfFollower(leader: Waiting, outcome: LeaderOutcome, follower: Waiting): CommitOutcome {
   switch (outcome.kind) {
     case 'accepted':
       return {
@@ -211,6 +258,6 @@ function outcomeOfFollower(
       return outcome
     case 'refused':
       // The first one's data was refused, not this one's, which was never tried.
-      return { kind: 'unavailable', reason: 'commit_failed' }
+      return failed
   }
 }

@@ -5,9 +5,11 @@ import { httpServer } from '@tenterhook/lifecycle/http-server'
 import type { ServiceSettings } from '@tenterhook/lifecycle/service'
 import { tracingSettings } from '@tenterhook/lifecycle/service-variables'
 import { createProducer } from '@tenterhook/queue/producer'
+import { throttle } from '@tenterhook/queue/throttle'
 import { newId } from '@tenterhook/schemas/ids'
 import type { Probe } from '@tenterhook/schemas/probe'
 import { acceptEvents, isRowError } from '@tenterhook/store/accept'
+import { checkOut } from '@tenterhook/store/checkout'
 import { readClock } from '@tenterhook/store/clock'
 import { readConfigVersion, readSourcesConfig } from '@tenterhook/store/config'
 import { openStore } from '@tenterhook/store/connect'
@@ -20,7 +22,7 @@ import { createTracing } from '@tenterhook/telemetry/trace'
 import { bufferedBytesMax, createBodyBudget } from './body.ts'
 import type { ingestVariables } from './config.ts'
 import { createGroupCommit } from './group-commit.ts'
-import { receive } from './receive.ts'
+import { answerTimeoutMs, receive } from './receive.ts'
 import { createRejectionLog } from './rejection-log.ts'
 import { createReporter } from './report.ts'
 import { createIngestServer } from './server.ts'
@@ -30,6 +32,7 @@ import { createSources } from './sources.ts'
 const routeWaitMs = 5_000
 /** A rotated secret is refused at most this long after its change. */
 const sourcesReloadEveryMs = 1_000
+const faultLineEveryMs = 5_000
 
 /** Ingest, wired: what main.ts runs, and what a test's own entry runs with a probe that kills. */
 export async function ingestService(
@@ -54,17 +57,32 @@ export async function ingestService(
     readVersion: () => readConfigVersion(store.durable),
     read: () => readSourcesConfig(store.durable, keys),
   })
+  // A full disk fails hundreds of batches a second: the log must not fill another.
+  const commitFailed = throttle<{ error: unknown; rows: number }>({
+    windowMs: faultLineEveryMs,
+    write: (failure, suppressed) => log.error({ event: 'accept.commit_failed', ...failure, suppressed }),
+  })
+  const rejectionsLost = throttle<{ lost: number; error: unknown }>({
+    windowMs: faultLineEveryMs,
+    write: (loss) => log.warn({ event: 'rejections.not_recorded', ...loss }),
+  })
   const groupCommit = createGroupCommit({
-    commit: (batch) => acceptEvents(store.durable, batch, producer.healthy() ? routeWaitMs : 0),
+    connect: async () => {
+      const { db, giveBack } = await checkOut(store.durable)
+      return {
+        commit: (batch) => acceptEvents(db, batch, producer.healthy() ? routeWaitMs : 0),
+        close: giveBack,
+      }
+    },
     isRowError,
     onBatch: (rows) => metrics.acceptBatchRows.observe(rows),
-    onCommitFailed: (error, rows) => log.error({ event: 'accept.commit_failed', rows, error }),
+    onCommitFailed: (error, rows) => commitFailed({ error, rows }),
     beforeCommit: () => probe('ingest.before_commit'),
     monotonicMs: clock.monotonicMs,
   })
   const rejections = createRejectionLog({
     write: (batch) => recordRejections(store.fast, batch),
-    onWriteFailed: (error) => log.warn({ event: 'rejections.not_recorded', error }),
+    onLost: (lost, error) => rejectionsLost({ lost, error }),
     nowMs: clock.nowMs,
   })
   const reporter = createReporter({ log, metrics, rejections })
@@ -81,6 +99,7 @@ export async function ingestService(
         tracing,
         nowMs: clock.nowMs,
         random: Math.random,
+        answerTimeoutMs,
         probe,
       }),
     report: reporter.receipt,

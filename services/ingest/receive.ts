@@ -62,8 +62,13 @@ export interface ReceiveDeps {
   tracing: Tracing
   nowMs: () => number
   random: () => number
+  /** From the last byte of a request to its answer, at most. */
+  answerTimeoutMs: number
   probe: Probe
 }
+
+/** Senders hang up after 3 to 10 s. Whatever Postgres does with its own timeouts, one after the other, takes longer. */
+export const answerTimeoutMs = 5_000
 
 /**
  * Find the source → read the raw bytes → verify → dedupe → commit → answer → enqueue. Nothing else happens before
@@ -122,11 +127,12 @@ async function receiveInSpan(arrival: Arrival, deps: ReceiveDeps, parent: string
     case 'no_room':
       return unavailable(source, 'buffer_full', deps)
     case 'read':
-      try {
-        return await receiveBody(arrival, read.body, source, allowed, deps, parent)
-      } finally {
-        read.release()
-      }
+      // Its bytes are held until all is done with them, also when the answer was given before.
+      return inTime(
+        receiveBody(arrival, read.body, source, allowed, deps, parent).finally(read.release),
+        () => unavailable(source, 'answer_timeout', deps),
+        deps.answerTimeoutMs,
+      )
   }
 }
 
@@ -312,8 +318,20 @@ function unavailable(source: CompiledSource | undefined, reason: string, deps: R
 }
 
 async function reloaded(deps: ReceiveDeps): Promise<boolean> {
-  return deps.sources.reload().then(
+  const reloading = deps.sources.reload().then(
     () => true,
     () => false,
   )
+  return inTime(reloading, () => false, deps.answerTimeoutMs / 2)
+}
+
+/** The work's result, or `late` when it takes longer; the work goes on, and what it becomes was promised to nobody. */
+async function inTime<T>(work: Promise<T>, late: () => T, timeoutMs: number): Promise<T> {
+  const timedOut = Promise.withResolvers<T>()
+  const timer = setTimeout(() => timedOut.resolve(late()), timeoutMs)
+  try {
+    return await Promise.race([work, timedOut.promise])
+  } finally {
+    clearTimeout(timer)
+  }
 }

@@ -3,7 +3,8 @@ import type { NewRejection } from '@tenterhook/store/rejections'
 
 /**
  * Owns the rejections on their way to Postgres, best effort. A flood of bad requests must neither fill the disk nor
- * slow the good ones: of each source and code a few rows a second are kept, the rest is counted on the next of them.
+ * slow the good ones, nor fill the memory while Postgres hangs: of each source and code a few rows a second are kept, the
+ * rest is counted on the next of them; one write at a time; what waits for it is bounded, and beyond that counted as lost.
  */
 export interface RejectionLog {
   record(rejection: Omit<NewRejection, 'id' | 'atMs' | 'folded'>): void
@@ -13,27 +14,51 @@ export interface RejectionLog {
 const rowsPerSecondPerKind = 5
 const rowsPerSecond = 50
 const kindsMax = 1_000
-const flushEveryMs = 1_000
+const rollEveryMs = 1_000
+/** Ten seconds' worth: longer than a Postgres that restarts stays away. */
+export const rowsHeldMax = 500
 
 export function createRejectionLog(params: {
   write: (rejections: readonly NewRejection[]) => Promise<void>
-  onWriteFailed: (error: unknown) => void
+  /** Rejections that were not kept, since the start; with the error of the write that failed, if it was one. */
+  onLost: (lost: number, error: unknown) => void
   nowMs: () => number
 }): RejectionLog {
+  /** Of this second. */
   let rows: NewRejection[] = []
   let kept = new Map<string, { rows: number; folded: number; last: NewRejection }>()
-  let writing: Promise<void> = Promise.resolve()
+  /** Of the seconds before, not written yet. */
+  let held: NewRejection[] = []
+  let writing: Promise<void> | undefined
+  let lost = 0
+  let lostSaid = 0
 
-  function flush(): Promise<void> {
-    if (rows.length === 0) return writing
-    const batch = rows
+  function roll(): void {
     for (const { folded, last } of kept.values()) last.folded += folded
+    const room = rowsHeldMax - held.length
+    held.push(...rows.slice(0, room))
+    lost += countOf(rows.slice(room))
     rows = []
     kept = new Map()
-    writing = writing.then(() => params.write(batch)).catch(params.onWriteFailed)
-    return writing
+    if (held.length > 0) writing ??= writeHeld()
   }
-  const timer = setInterval(flush, flushEveryMs)
+
+  async function writeHeld(): Promise<void> {
+    const batch = held
+    held = []
+    let failure: unknown
+    try {
+      await params.write(batch)
+    } catch (error) {
+      failure = error
+      lost += countOf(batch)
+    }
+    writing = undefined
+    if (lost > lostSaid) params.onLost(lost, failure)
+    lostSaid = lost
+  }
+
+  const timer = setInterval(roll, rollEveryMs)
   timer.unref()
 
   return {
@@ -45,7 +70,10 @@ export function createRejectionLog(params: {
         seen.folded += 1
         return
       }
-      if (!seen && (kept.size >= kindsMax || rows.length >= rowsPerSecond)) return
+      if (!seen && (kept.size >= kindsMax || rows.length >= rowsPerSecond)) {
+        lost += 1
+        return
+      }
       const atMs = params.nowMs()
       const row = { ...rejection, id: newId('rej', atMs), atMs, folded: 0 }
       rows.push(row)
@@ -53,7 +81,14 @@ export function createRejectionLog(params: {
     },
     async stop() {
       clearInterval(timer)
-      await flush()
+      await writing
+      roll()
+      await writing
     },
   }
+}
+
+/** The requests that these rows stand for. */
+function countOf(rows: readonly NewRejection[]): number {
+  return rows.reduce((count, row) => count + 1 + row.folded, 0)
 }

@@ -23,6 +23,7 @@ async function start(
   options: {
     commit?: (event: NewEvent) => Promise<CommitOutcome>
     budgetBytes?: number
+    answerTimeoutMs?: number
     readFails?: () => boolean
   } = {},
 ) {
@@ -63,7 +64,8 @@ async function start(
         enqueue: () => {},
         tracing,
         nowMs: clock.nowMs,
-        random: () => 0.5,
+        random: Math.random,
+        answerTimeoutMs: options.answerTimeoutMs ?? 5_000,
         probe: () => {},
       }),
     report: (receipt) => receipts.push(receipt),
@@ -219,6 +221,32 @@ describe('answers', () => {
     if (status === 503) expect(response.headers.get('retry-after')).toMatch(/^[1-5]$/)
   })
 
+  test('senders that are refused together are told to return apart: whole seconds from one to five, each about as often', async () => {
+    const { url } = await start([open], { commit: async () => ({ kind: 'unavailable', reason: 'buffer_full' }) })
+    const answers = await Promise.all(Array.from({ length: 200 }, () => fetch(`${url}/in/open`, { method: 'POST' })))
+    const told = Object.groupBy(answers, (answer) => answer.headers.get('retry-after') ?? 'nothing')
+    expect(Object.keys(told).toSorted()).toEqual(['1', '2', '3', '4', '5'])
+    for (const some of Object.values(told)) expect(some?.length).toBeGreaterThan(15)
+  })
+
+  test('Slack’s challenge comes back as plain text', async () => {
+    const { url, events } = await start([{ name: 'slack', verification: { scheme: 'slack', secrets: ['s'] } }])
+    const body = JSON.stringify({ type: 'url_verification', challenge: 'c<h>al' })
+    const timestamp = String(Math.floor(Date.now() / 1_000))
+    const signature = createHmac('sha256', 's').update(`v0:${timestamp}:${body}`).digest('hex')
+    const response = await fetch(`${url}/in/slack`, {
+      method: 'POST',
+      body,
+      headers: { 'x-slack-request-timestamp': timestamp, 'x-slack-signature': `v0=${signature}` },
+    })
+    expect([response.status, response.headers.get('content-type'), await response.text()]).toEqual([
+      200,
+      'text/plain; charset=utf-8',
+      'c<h>al',
+    ])
+    expect(events).toEqual([])
+  })
+
   test('a source may choose its own status and body', async () => {
     const { url } = await start([{ ...open, response: { status: 202, contentType: 'text/plain', body: 'thanks' } }])
     const response = await fetch(`${url}/in/open`, { method: 'POST' })
@@ -257,14 +285,26 @@ describe('refusals', () => {
 
   test('what has no room in memory is 503, and room comes back', async () => {
     const held = Promise.withResolvers<CommitOutcome>()
-    const { url } = await start([open], { budgetBytes: 15, commit: () => held.promise })
-    const first = fetch(`${url}/in/open`, { method: 'POST', body: '1234567890' })
-    await expect
-      .poll(async () => (await fetch(`${url}/in/open`, { method: 'POST', body: '1234567890' })).status)
-      .toBe(503)
+    const body = 'x'.repeat(10_000)
+    const { url } = await start([open], { budgetBytes: 15_000, commit: () => held.promise })
+    const first = fetch(`${url}/in/open`, { method: 'POST', body })
+    await expect.poll(async () => (await fetch(`${url}/in/open`, { method: 'POST', body })).status).toBe(503)
     held.resolve({ kind: 'accepted' })
     expect((await first).status).toBe(200)
-    expect((await fetch(`${url}/in/open`, { method: 'POST', body: '1234567890' })).status).toBe(200)
+    expect((await fetch(`${url}/in/open`, { method: 'POST', body })).status).toBe(200)
+  })
+
+  test('a request is answered in time whatever hangs, and its bytes stay counted until they are let go', async () => {
+    const held = Promise.withResolvers<CommitOutcome>()
+    const body = 'x'.repeat(10_000)
+    const { url } = await start([open], { budgetBytes: 15_000, answerTimeoutMs: 50, commit: () => held.promise })
+    const late = await fetch(`${url}/in/open`, { method: 'POST', body })
+    expect([late.status, await late.json()]).toMatchObject([503, { code: 'answer_timeout' }])
+    expect(late.headers.get('retry-after')).toMatch(/^[1-5]$/)
+    const second = await fetch(`${url}/in/open`, { method: 'POST', body })
+    expect([second.status, await second.json()]).toMatchObject([503, { code: 'buffer_full' }])
+    held.resolve({ kind: 'accepted' })
+    await expect.poll(async () => (await fetch(`${url}/in/open`, { method: 'POST', body })).status).toBe(200)
   })
 
   test.each([

@@ -12,6 +12,8 @@ const headersTimeoutMs = 10_000
 /** A whole request, its body included: 1 MiB in this time is 280 kbit/s. */
 const requestTimeoutMs = 30_000
 const timeoutCheckEveryMs = 1_000
+/** Each holds a request's head, at most; beyond, new ones are closed as they come. */
+const connectionsMax = 10_000
 /** Longer than the idle timeout of the load balancers in front (AWS ALB: 60 s), so that they never reuse a closed connection. */
 const keepAliveMs = 75_000
 
@@ -85,6 +87,7 @@ export function createIngestServer(params: {
     const answer = problemAnswer(refusal)
     response.writeHead(answer.status, Object.fromEntries(answer.headers)).end(answer.body)
   })
+  server.maxConnections = connectionsMax
   server.headersTimeout = headersTimeoutMs
   server.requestTimeout = requestTimeoutMs
   server.keepAliveTimeout = keepAliveMs
