@@ -54,7 +54,7 @@ export async function checkRedis(params: { url: string; log: QueueLog }): Promis
 
 async function readFacts(client: Redis): Promise<RedisFacts> {
   const info = await client.info()
-  const field = (name: string) => new RegExp(`^${name}:(.*?)\r?$`, 'm').exec(info)?.[1]
+  const field = (name: string) => infoField(info, name)
   const valkey = field('valkey_version')
   return {
     product: valkey === undefined ? 'redis' : 'valkey',
@@ -64,6 +64,11 @@ async function readFacts(client: Redis): Promise<RedisFacts> {
     appendonly: field('aof_enabled') === '1',
     appendfsync: await readSetting(client, 'appendfsync'),
   }
+}
+
+/** A field of what INFO says. */
+export function infoField(info: string, name: string): string | undefined {
+  return new RegExp(`^${name}:(.*?)\r?$`, 'm').exec(info)?.[1]
 }
 
 /** INFO doesn't tell this one, and managed services refuse CONFIG: then it is `unknown`, and no fault. */
