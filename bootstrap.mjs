@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-// The way in: `node bootstrap.mjs up | test | test:e2e | typecheck | verify | bench | <tenterhook command>`.
+// The way in: `node bootstrap.mjs up | test | test:e2e | typecheck | verify | bench | prove | <tenterhook command>`.
 //
 // Plain JavaScript that any Node >= 20 runs with nothing installed. It installs what the lock file says when that is
 // missing or has changed, then runs the real program under the pinned Node 24. It stays in the middle of the process
@@ -22,6 +22,7 @@ const commands = {
   'test:e2e': (args) => [['vitest', 'run', 'test/', ...args]],
   verify: (args) => [typecheck, ['oxlint'], ['knip'], ['vitest', 'run', ...args]],
   bench: (args) => [['node', join(root, 'test/bench/main.ts'), ...args]],
+  prove: (args) => [['node', join(root, 'test/chaos/prove/main.ts'), ...args]],
 }
 
 async function main() {
