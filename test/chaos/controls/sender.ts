@@ -8,8 +8,9 @@ import type { Stack } from '../../support/stack.ts'
 
 export type Sender = {
   readonly sent: readonly Sent[]
-  /** Sends a new event, or one more copy of one that was sent. Resolves with its answer, also when there is none. */
-  send(options?: { copyOf?: Sent; origin?: string }): Promise<Sent>
+  newEvent(): Sent
+  /** Sends an event, a new one by default, and resolves when it was answered or can't be any more. */
+  send(one?: Sent, origin?: string): Promise<void>
   /** Sends again what was not answered 2xx, as senders do, until all of it is. */
   resend(): Promise<void>
 }
@@ -34,28 +35,30 @@ export function startSender(stack: Stack): Sender {
       const { status, json } = await send(stack, loadSource, { headers, body: one.body, origin })
       const { id, duplicate, code } = json as { id?: string; duplicate?: boolean; code?: string }
       return { status, id, duplicate: duplicate === true, code, tookMs: performance.now() - sentMs }
-    } catch {
-      return 'broken'
+    } catch (error) {
+      // A connection that ended or never came to be, by the name that Node or undici gives it.
+      if (error instanceof Error && 'code' in error) return 'broken'
+      throw error
     }
   }
 
-  const sender: Sender = {
+  const sendOne: Sender['send'] = async (one = newEvent(), origin = new URL(stack.ingestUrl).origin) => {
+    one.answers.push(await ask(one, origin))
+  }
+
+  return {
     sent,
-    async send({ copyOf, origin = new URL(stack.ingestUrl).origin } = {}) {
-      const one = copyOf ?? newEvent()
-      one.answers.push(await ask(one, origin))
-      return one
-    },
+    newEvent,
+    send: sendOne,
     async resend() {
       await until(
         async () => {
           const refused = sent.filter((one) => acceptedAs(one) === undefined)
-          await Promise.all(refused.map((one) => sender.send({ copyOf: one })))
+          await Promise.all(refused.map((one) => sendOne(one)))
           return sent.every((one) => acceptedAs(one) !== undefined)
         },
         { what: 'every event to be accepted in the end', timeoutMs: 20_000, everyMs: 100 },
       )
     },
   }
-  return sender
 }

@@ -1,0 +1,177 @@
+import type { Store } from '@tenterhook/store/connect'
+import type { Sent } from '../../support/load.ts'
+import { metricOf } from '../../support/metrics.ts'
+import { until } from '../../support/poll.ts'
+import { provesControls } from './control.ts'
+import type { Control, World } from './control.ts'
+import { breakSessions, holdAsynchronousCommits, holdTable, untilLocked } from './postgres.ts'
+
+const ingestSessions = 'tenterhook-ingest'
+const groupCommit = 'services/ingest/group-commit.ts'
+
+/** A commit that takes long, and fails because everything does: ingest is killed, its transaction is rolled back. */
+async function failsWhileCommitting({ stack, sender, start }: World, copies: number): Promise<void> {
+  await start('router')
+  await start('dispatcher')
+  const ingest = await start('ingest')
+  await using keys = await holdTable(stack.databaseUrl, 'dedupe')
+  const one = sender.newEvent()
+  const answers = [sender.send(one)]
+  await untilLocked(stack.store, ingestSessions)
+  const before = await metricOf(ingest, 'tenterhook_buffered_bytes')
+  for (let copy = 2; copy <= copies; copy++) {
+    answers.push(sender.send(one))
+    await until(async () => one.answers.length > 0 || (await metricOf(ingest, 'tenterhook_buffered_bytes')) > before, {
+      what: 'the copy to have come',
+    })
+  }
+  await ingest.kill('SIGKILL')
+  await breakSessions(stack.store, ingestSessions)
+  await keys.letGo()
+  await Promise.all(answers)
+  await start('ingest')
+  await sender.resend()
+}
+
+const controls: Control[] = [
+  {
+    name: 'answered before COMMIT',
+    broken: {
+      ingest: {
+        texts: [
+          {
+            module: groupCommit,
+            find: 'const outcomes = await commit(leaders)',
+            replace: `for (const leader of leaders) leader.settle({ kind: 'accepted' })
+              const outcomes = await commit(leaders)`,
+          },
+        ],
+      },
+    },
+    scenario: (world) => failsWhileCommitting(world, 1),
+    caught: /I1: \S+ was accepted as evt_\w+, and the tables have undefined/,
+  },
+  {
+    name: 'committed asynchronously',
+    broken: {
+      ingest: {
+        texts: [
+          {
+            module: 'packages/store/connect.ts',
+            find: `synchronous_commit: 'on'`,
+            replace: `synchronous_commit: 'off'`,
+          },
+        ],
+        env: { TENTERHOOK_ALLOW_UNSAFE_POSTGRES: 'true' },
+      },
+    },
+    async scenario({ stack, sender, start }) {
+      await start('ingest')
+      const crash = await holdAsynchronousCommits(stack.store)
+      await sender.send()
+      await crash()
+      await start('router')
+      await start('dispatcher')
+      await sender.resend()
+    },
+    caught: /I1: \S+ was accepted as evt_\w+, and the tables have undefined/,
+  },
+  {
+    name: 'an unknown COMMIT answered 2xx',
+    broken: {
+      ingest: {
+        texts: [
+          {
+            module: groupCommit,
+            find: `[one, { kind: 'unavailable', reason: 'commit_failed' }]`,
+            replace: `[one, { kind: 'accepted' }]`,
+          },
+        ],
+      },
+    },
+    async scenario({ stack, sender, start }) {
+      await start('router')
+      await start('dispatcher')
+      await start('ingest')
+      await using keys = await holdTable(stack.databaseUrl, 'dedupe')
+      const answered = sender.send()
+      await untilLocked(stack.store, ingestSessions)
+      await breakSessions(stack.store, ingestSessions)
+      await keys.letGo()
+      await answered
+      await sender.resend()
+    },
+    caught: /I1: \S+ was accepted as evt_\w+, and the tables have undefined/,
+  },
+  {
+    name: 'dedupe in memory, before the COMMIT',
+    broken: {
+      ingest: {
+        texts: [
+          {
+            module: groupCommit,
+            find: 'function submit(event: NewEvent): Promise<CommitOutcome> {',
+            replace: `const claimed = new Map()
+              function submit(event: NewEvent): Promise<CommitOutcome> {
+                const key = event.keyHash?.toString('base64')
+                const firstId = claimed.get(key)
+                if (firstId !== undefined) return Promise.resolve({ kind: 'duplicate', firstId, differs: false })
+                claimed.set(key, event.id)`,
+          },
+        ],
+      },
+    },
+    scenario: (world) => failsWhileCommitting(world, 2),
+    caught: /I1: \S+ was accepted as evt_\w+, and the tables have undefined/,
+  },
+  {
+    name: 'batches not sorted by key',
+    broken: { functions: [{ name: 'accept_v1', find: 'ORDER BY r.s, r.k', replace: '' }] },
+    async scenario({ stack, sender, start }) {
+      const [first, second] = [await start('ingest'), await start('ingest2')]
+      await start('router')
+      await start('dispatcher')
+      await using _slow = await slowKeys(stack.store)
+      await using keys = await holdTable(stack.databaseUrl, 'dedupe')
+      // A batch under way at each copy, behind which the next one gathers.
+      const answers = [sender.send(sender.newEvent(), first.url), sender.send(sender.newEvent(), second.url)]
+      await untilLocked(stack.store, ingestSessions, 2)
+      const [a, b] = [sender.newEvent(), sender.newEvent()]
+      for (const [one, { url }] of [
+        [a, first],
+        [b, first],
+        [b, second],
+        [a, second],
+      ] as const) {
+        const copy = url === first.url ? first : second
+        const before = await metricOf(copy, 'tenterhook_buffered_bytes')
+        answers.push(sender.send(one, url))
+        await until(async () => (await metricOf(copy, 'tenterhook_buffered_bytes')) > before, {
+          what: 'the event to have come',
+        })
+      }
+      await keys.letGo()
+      await Promise.all(answers)
+      nobodyRefused(sender.sent)
+    },
+    caught: /refused while nothing was wrong: 503 commit_failed/,
+  },
+]
+
+/** Two batches that claim their keys at the same time take each key after a while, so that they are sure to meet. */
+async function slowKeys({ durable }: Store): Promise<AsyncDisposable> {
+  await durable.query(`CREATE FUNCTION take_a_while() RETURNS trigger LANGUAGE plpgsql AS
+    'BEGIN PERFORM pg_sleep(0.2); RETURN NEW; END'`)
+  await durable.query('CREATE TRIGGER slow BEFORE INSERT ON dedupe FOR EACH ROW EXECUTE FUNCTION take_a_while()')
+  return { [Symbol.asyncDispose]: async () => void (await durable.query('DROP FUNCTION take_a_while CASCADE')) }
+}
+
+function nobodyRefused(sent: readonly Sent[]): void {
+  for (const answer of sent.flatMap(({ answers }) => answers))
+    if (answer === 'broken' || answer.status !== 200)
+      throw new Error(
+        `a sender was refused while nothing was wrong: ${answer === 'broken' ? answer : `${answer.status} ${answer.code}`}`,
+      )
+}
+
+provesControls({ services: ['ingest', 'ingest', 'router', 'dispatcher'], postgres: 'own', controls })

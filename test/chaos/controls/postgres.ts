@@ -1,0 +1,69 @@
+/** What a scenario does to Postgres so that a moment which is usually too short to hit lasts as long as it needs. */
+import type { Store } from '@tenterhook/store/connect'
+import pg from 'pg'
+import { until } from '../../support/poll.ts'
+
+export type Hold = AsyncDisposable & { letGo(): Promise<void> }
+
+/** Nobody can write to the table until this lets go. */
+export async function holdTable(connectionString: string, table: string): Promise<Hold> {
+  const client = new pg.Client({ connectionString })
+  await client.connect()
+  await client.query('BEGIN')
+  await client.query(`LOCK TABLE ${table} IN EXCLUSIVE MODE`)
+  let ended: Promise<void> | undefined
+  const letGo = () => (ended ??= client.end())
+  return { letGo, [Symbol.asyncDispose]: letGo }
+}
+
+/** Until so many sessions of this application wait for a lock. */
+export async function untilLocked({ durable }: Store, application: string, sessions = 1): Promise<void> {
+  await until(
+    async () => {
+      const { rows } = await durable.query<{ waiting: number }>(
+        `SELECT count(*)::int AS waiting FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = $1 AND wait_event_type = 'Lock'`,
+        [application],
+      )
+      return rows[0]?.waiting === sessions
+    },
+    { what: `${sessions} sessions of ${application} to wait for a lock` },
+  )
+}
+
+/** Ends what this application has under way in Postgres: its transactions are rolled back. */
+export async function breakSessions({ durable }: Store, application: string): Promise<void> {
+  await until(
+    async () => {
+      const { rowCount } = await durable.query(
+        `SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+         WHERE datname = current_database() AND application_name = $1 AND wait_event_type = 'Lock'`,
+        [application],
+      )
+      return rowCount === 0
+    },
+    { what: `the sessions of ${application} to end` },
+  )
+}
+
+/**
+ * From here on no asynchronous commit reaches the disk unless a synchronous one takes it along, until what it returns is
+ * called: a crash of Postgres, which loses them all and comes back by itself.
+ */
+export async function holdAsynchronousCommits({ durable }: Store): Promise<() => Promise<void>> {
+  const walWriter = async () => {
+    const { rows } = await durable.query<{ pid: number }>(
+      `SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'`,
+    )
+    return rows[0]?.pid
+  }
+  const pid = await until(walWriter, { what: 'the WAL writer to run' })
+  process.kill(pid, 'SIGSTOP')
+  return async () => {
+    process.kill(pid, 'SIGKILL')
+    await until(async () => ![undefined, pid].includes(await walWriter()), {
+      what: 'Postgres to be back',
+      timeoutMs: 20_000,
+    })
+  }
+}
