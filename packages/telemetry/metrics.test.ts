@@ -50,3 +50,17 @@ test('the 501st name counts as other, and the first 500 keep their own count', a
   expect(text).toContain('{destination="other",reason="expired"} 200')
   expect(text).not.toContain('destination="d500"')
 })
+
+test('of destinations only those that are not healthy now have a series, and no more than 500', async () => {
+  const { registry, destinationsNotHealthy } = createMetrics({ service: 'router' })
+  const open = (count: number) => Array.from({ length: count }, (_, i) => ({ destination: `d${i}`, state: 'open' }))
+  destinationsNotHealthy.show(open(700))
+  const full = await registry.metrics()
+  expect(full).toContain('{destination="d499",state="open"} 1')
+  expect(full).toContain('{destination="other",state="open"} 200')
+  destinationsNotHealthy.show([{ destination: 'd7', state: 'half_open' }])
+  const rest = (await registry.metrics()).match(/^tenterhook_destination_not_healthy.*$/gm)
+  expect(rest).toEqual(['tenterhook_destination_not_healthy{destination="d7",state="half_open"} 1'])
+  destinationsNotHealthy.show([])
+  expect(await registry.metrics()).not.toMatch(/^tenterhook_destination_not_healthy/m)
+})

@@ -83,6 +83,17 @@ export function createMetrics({ service }: { service: ServiceName }) {
       registers: shownBy('router'),
     }),
 
+    /** Each destination that something keeps from its usual way, and what: `paused`, `open`, `half_open`, `slow`. */
+    destinationsNotHealthy: namedGauge(
+      new Gauge({
+        name: 'tenterhook_destination_not_healthy',
+        help: 'Destinations that are paused, whose breaker is open or half open, or that are slow; the healthy have no series.',
+        labelNames: ['destination', 'state'],
+        registers: shownBy('router'),
+      }),
+      'destination',
+    ),
+
     // Dispatcher.
 
     attempts: namedCounter(
@@ -178,6 +189,17 @@ function namedCounter<Name extends string, Label extends string>(counter: Counte
   return {
     inc(labels: Record<Name | Label, string>, by = 1): void {
       counter.inc({ ...labels, [name]: admit(labels[name]) }, by)
+    },
+  }
+}
+
+/** A gauge whose series are set all at once, those of before gone; of more than 500 the rest are counted as `other`. */
+function namedGauge<Name extends string, Label extends string>(gauge: Gauge<Name | Label>, name: Name) {
+  return {
+    show(all: readonly Record<Name | Label, string>[]): void {
+      gauge.reset()
+      for (const [index, labels] of all.entries())
+        gauge.inc({ ...labels, [name]: index < namesMax ? labels[name] : 'other' })
     },
   }
 }

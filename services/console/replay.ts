@@ -1,7 +1,7 @@
 import { invariant } from '@tenterhook/lifecycle/invariant'
+import { deliveryTerms } from '@tenterhook/rules/delivery-terms'
 import { compileRules, matchRules, type Mismatch } from '@tenterhook/rules/match'
 import { buildSubject } from '@tenterhook/rules/subject'
-import { durationMs } from '@tenterhook/schemas/duration'
 import {
   deriveDeliveryId,
   type ConnectionId,
@@ -136,15 +136,10 @@ function decide(
   const { matched, mismatches } = matchRules(compileRules(connections), subject)
   const madeMs = nowMs()
   const deliveries = matched.map((connection) => ({
+    ...deliveryTerms(connection, subject),
     id: deriveDeliveryId(eventId, connection.id, { key, nowMs: madeMs }),
     eventId,
-    connectionId: connection.id,
-    connectionVersion: connection.version,
     connectionName: connection.spec.name,
-    destinationId: connection.destinationId,
-    orderKey: null,
-    delayMs: durationMs(connection.spec.delay),
-    maxAgeMs: durationMs(connection.spec.delay) + durationMs(connection.spec.retry.maxAge),
     traceparent: producerContext(tracing, content.traceparent),
   }))
   const shown = deliveries.map(({ id, connectionId, connectionName, destinationId }) => ({
