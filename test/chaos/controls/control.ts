@@ -3,9 +3,7 @@
  * twice, with real services, Postgres and Redis and the same directed scenario: with nothing broken the checks must be
  * satisfied, and with that one rule broken from outside (see changes.ts) they must say what went wrong.
  */
-import { queuePrefix } from '@tenterhook/queue/names'
 import type { CrashPoint } from '@tenterhook/schemas/probe'
-import { Redis } from 'ioredis'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadConfig } from '../../support/load.ts'
 import { until } from '../../support/poll.ts'
@@ -20,6 +18,7 @@ import type { Journal } from '../invariants.ts'
 import { changeFunctions } from './changes.ts'
 import type { Changes, ServiceChange } from './changes.ts'
 import type { Controlled } from './entry.ts'
+import { clearJobs } from './jobs.ts'
 import { startSender } from './sender.ts'
 import type { Sender } from './sender.ts'
 
@@ -155,10 +154,7 @@ async function clean(stack: Stack, services: readonly ServiceName[]): Promise<vo
     [['migrations', 'config', 'encryption_keys', 'admin_settings', 'redis_epoch']],
   )
   await durable.query(`TRUNCATE ${rows.map(({ name }) => name).join(', ')}`)
-  const client = new Redis(stack.redis.url)
-  const jobs = (await client.keys(`${queuePrefix}:*`)).filter((key) => key !== `${queuePrefix}:epoch`)
-  if (jobs.length > 0) await client.del(...jobs)
-  client.disconnect()
+  await clearJobs(stack)
 }
 
 async function killAll(stack: Stack, services: readonly ServiceName[]): Promise<void> {

@@ -1,0 +1,185 @@
+import { failing } from '../../support/behaviours.ts'
+import { loadConfig } from '../../support/load.ts'
+import { until } from '../../support/poll.ts'
+import { deliveriesOf } from '../../support/rows.ts'
+import type { Stack, StackConfig } from '../../support/stack.ts'
+import { provesControls } from './control.ts'
+import { untilJobsTaken } from './jobs.ts'
+
+const storeSweep = 'packages/store/sweep.ts'
+const hintWorker = 'packages/queue/hint-worker.ts'
+const consumer = 'packages/queue/consumer.ts'
+const wiring = 'services/dispatcher/dispatcher.ts'
+
+/** Past the ten seconds for which a queued delivery waits for its job; no lease ends by it. */
+const queueWaitMs = 12_000
+/** Nobody retries within a test by himself. */
+const farRetry = '2m'
+const farRetryMs = 150_000
+
+async function untilAll(stack: Stack, state: string): Promise<void> {
+  await until(
+    async () => {
+      const rows = await deliveriesOf(stack.store)
+      return rows.length > 0 && rows.every((row) => row.state === state)
+    },
+    { what: `all deliveries to be ${state}`, timeoutMs: 20_000 },
+  )
+}
+
+provesControls({
+  services: ['ingest', 'router', 'dispatcher'],
+  postgres: 'shared',
+  controls: [
+    {
+      name: 'the sweeper bumps the generation and adds a new job',
+      broken: {
+        dispatcher: {
+          texts: [
+            { module: storeSweep, find: 'SELECT id, generation', replace: 'WITH due AS (SELECT id, generation' },
+            {
+              module: storeSweep,
+              find: 'ORDER BY wake_at LIMIT $1`',
+              replace: `ORDER BY wake_at LIMIT $1)
+                UPDATE deliveries d SET generation = d.generation + 1, wake_at = clock() + interval '10 seconds' FROM due WHERE d.id = due.id
+                RETURNING d.id, d.generation, d.destination_id\``,
+            },
+            {
+              module: wiring,
+              find: 'const epoch = openEpoch(',
+              replace: 'globalThis.addAgain = (one) => producer.addDeliveries([one])\n  const epoch = openEpoch(',
+            },
+            {
+              module: 'services/dispatcher/sweep.ts',
+              find: 'await takeLease(one.id, one.generation)',
+              replace: '(await globalThis.addAgain(one), undefined)',
+            },
+          ],
+        },
+      },
+      // A queue that is slower than the queue wait.
+      weather: {
+        dispatcher: {
+          texts: [
+            {
+              module: consumer,
+              find: 'await params.handle(',
+              replace: 'await new Promise((resolve) => setTimeout(resolve, 15_000))\n      await params.handle(',
+            },
+          ],
+        },
+      },
+      async scenario({ stack, sender, start }) {
+        await start('ingest')
+        await start('router')
+        await start('dispatcher')
+        await sender.send()
+        await until(async () => (await deliveriesOf(stack.store)).length > 0, { what: 'it to be routed' })
+        for (let round = 1; round <= 3; round++) {
+          await stack.shiftClock(queueWaitMs)
+          // Sent already, or admitted once more.
+          await until(async () => (await admissions(stack)).every((row) => row.attempt > 0 || row.generation > round), {
+            what: 'the sweep',
+          })
+        }
+        for (const { id, attempt, generation } of await admissions(stack))
+          if (attempt === 0) throw new Error(`${id} was admitted ${generation} times and never sent`)
+      },
+      caught: /dlv_\w+ was admitted 4 times and never sent/,
+    },
+    {
+      name: 'no compare-and-set of the state at the lease',
+      broken: {
+        dispatcher: {
+          texts: [{ module: 'packages/store/lease.ts', find: `WHERE d.state = 'queued'`, replace: 'WHERE true' }],
+        },
+      },
+      async scenario({ stack, receiver, sender, start }) {
+        await stack.apply(farRetries(loadConfig(receiver)))
+        receiver.on('/plain', failing(1))
+        receiver.on('/signed', failing(1))
+        await start('ingest')
+        await start('dispatcher')
+        const router = await start('router', { point: 'router.after_route', signal: 'SIGSTOP' })
+        await sender.send()
+        // The sweep is faster than the router, which has the jobs yet to add.
+        await untilAll(stack, 'queued')
+        await stack.shiftClock(queueWaitMs)
+        await untilAll(stack, 'retrying')
+        router.signal('SIGCONT')
+        await untilJobsTaken(stack)
+        const retriesDueMs = Date.now()
+        await stack.shiftClock(farRetryMs)
+        return { mayRepeat: (_id, requests) => requests.slice(1).every(({ at }) => at >= retriesDueMs) }
+      },
+      caught: /I4: dlv_\w+ was sent \d times/,
+    },
+    {
+      name: 'BullMQ’s `failed` is final',
+      broken: {
+        dispatcher: {
+          texts: [
+            { module: hintWorker, find: 'maxStalledCount: Number.MAX_SAFE_INTEGER', replace: 'maxStalledCount: 0' },
+            {
+              module: hintWorker,
+              find: `worker.on('error', params.onError)`,
+              replace: `worker.on('error', params.onError)
+                worker.on('failed', (job) => globalThis.endForGood(job.data.deliveries.map(({ id }) => id)))`,
+            },
+            {
+              module: wiring,
+              find: 'const epoch = openEpoch(',
+              replace: `globalThis.endForGood = (ids) => store.fast.query({ values: [ids], text: \`
+                UPDATE deliveries SET state = 'dead', dead_reason = 'retries_used_up', due_at = NULL, admitted = false, wake_at = NULL,
+                  lease_token = NULL, finished_at = clock() WHERE id = ANY($1) AND due_at IS NOT NULL\` })
+                const epoch = openEpoch(`,
+            },
+          ],
+        },
+      },
+      // A killed worker's job is noticed soon.
+      weather: {
+        dispatcher: { texts: [{ module: consumer, find: 'lockMsDefault = 30_000', replace: 'lockMsDefault = 1_000' }] },
+      },
+      async scenario({ stack, sender, start }) {
+        await start('ingest')
+        await start('router')
+        const dispatcher = await start('dispatcher', { point: 'dispatcher.after_lease', signal: 'SIGKILL' })
+        await sender.send()
+        await dispatcher.exited()
+        await start('dispatcher')
+        await untilJobsTaken(stack)
+      },
+      caught: /I1: dlv_\w+ ended dead/,
+    },
+    {
+      name: 'the retry limit counts leases',
+      broken: {
+        dispatcher: { texts: [{ module: storeSweep, find: 'lostLeasesMax = 20', replace: 'lostLeasesMax = 1' }] },
+      },
+      async scenario({ sender, start }) {
+        await start('ingest')
+        await start('router')
+        const dispatcher = await start('dispatcher', { point: 'dispatcher.after_lease', signal: 'SIGKILL' })
+        await sender.send()
+        await dispatcher.exited()
+        await start('dispatcher')
+      },
+      caught: /I1: dlv_\w+ is dead and never arrived/,
+    },
+  ],
+})
+
+async function admissions({ store }: Stack): Promise<{ id: string; attempt: number; generation: number }[]> {
+  const { rows } = await store.durable.query<{ id: string; attempt: number; generation: number }>(
+    'SELECT id, attempt, generation FROM deliveries',
+  )
+  return rows
+}
+
+function farRetries(config: StackConfig): StackConfig {
+  if ('file' in config) return config
+  for (const connection of Object.values(config.connections ?? {}))
+    connection.retry = { schedule: [farRetry, farRetry] }
+  return config
+}
