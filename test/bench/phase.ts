@@ -14,7 +14,7 @@ export type Rig = { generator: Worker<Plan, GeneratorReport>; sink: Worker<SinkQ
 export type PhasePlan = {
   /** Tells the bodies of this phase from those of others; 1 to 9,999. */
   run: number
-  target: Plan['target']
+  targets: Plan['targets']
   fanOut: number
   pace: Pace
   warmupSeconds: number
@@ -22,6 +22,10 @@ export type PhasePlan = {
   drainTimeoutSeconds: number
   /** Root process ids by name. */
   watched: Record<string, number>
+  /** The sink's paths from here on hang as the window begins: what becomes of the others then is in the figures. */
+  hangFrom?: number
+  /** Called as the window begins. */
+  atWindow?: () => Promise<void>
 }
 
 export type PhaseReport = {
@@ -50,9 +54,13 @@ export async function runPhase(rig: Rig, plan: PhasePlan, signal: AbortSignal): 
     fromUs: startUs + plan.warmupSeconds * 1_000_000,
     toUs: startUs + (plan.warmupSeconds + plan.seconds) * 1_000_000,
   }
-  await rig.sink.ask({ kind: 'begin', run: plan.run, window })
-  const generating = rig.generator.ask({ run: plan.run, target: plan.target, pace: plan.pace, startUs, window })
-  const [generator, spent] = await Promise.all([generating, spentInside(window, plan.watched)])
+  const { run, targets, pace, hangFrom } = plan
+  await rig.sink.ask({ kind: 'begin', run, window, ...(hangFrom !== undefined && { hangFrom }) })
+  const [generator, spent] = await Promise.all([
+    rig.generator.ask({ run, targets, pace, startUs, window }),
+    spentInside(window, plan.watched),
+    sleepUntilUs(window.fromUs).then(plan.atWindow),
+  ])
   const { sink, drainSeconds } = await drain(
     rig,
     generator.accepted * plan.fanOut,
@@ -70,7 +78,7 @@ export async function runPhase(rig: Rig, plan: PhasePlan, signal: AbortSignal): 
     repeats: sink.repeats,
     generator,
     sink,
-    otherCores: Math.max(0, spent.machineCpuSeconds - sumCpu(spent.watched)) / plan.seconds,
+    otherCores: otherCoresOf(spent, plan.seconds),
     usage: Object.fromEntries(
       Object.entries(spent.watched).map(([name, { cpuSeconds, rssBytes }]) => [
         name,
@@ -83,13 +91,15 @@ export async function runPhase(rig: Rig, plan: PhasePlan, signal: AbortSignal): 
   }
 }
 
-function sumCpu(watched: Record<string, Usage>): number {
-  return Object.values(watched).reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0)
+/** CPU seconds a second that processes other than the watched used. */
+export function otherCoresOf(spent: Spent, seconds: number): number {
+  const watched = Object.values(spent.watched).reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0)
+  return Math.max(0, spent.machineCpuSeconds - watched) / seconds
 }
 
-type Spent = { watched: Record<string, Usage>; machineCpuSeconds: number }
+export type Spent = { watched: Record<string, Usage>; machineCpuSeconds: number }
 
-async function spentInside({ fromUs, toUs }: Plan['window'], watched: Record<string, number>): Promise<Spent> {
+export async function spentInside({ fromUs, toUs }: Plan['window'], watched: Record<string, number>): Promise<Spent> {
   await sleepUntilUs(fromUs)
   const before = { watched: await usageOf(watched), machineCpuSeconds: machineCpuSeconds() }
   await sleepUntilUs(toUs)

@@ -1,44 +1,11 @@
 import { describe, expect, it } from 'vitest'
 import type { PhaseReport } from './phase.ts'
+import { latency, phaseReport } from './phase-report.fixture.ts'
 import { renderReport, summarise } from './report.ts'
 import type { Measured, PhaseName } from './report.ts'
 
-const latency = (p50: number, p99: number) => ({ count: 10, p50, p99, max: p99 })
-
 function measured(name: PhaseName, deliveredPerSecond: number, other: Partial<PhaseReport> = {}): Measured {
-  return {
-    name,
-    title: `the ${name} phase`,
-    report: {
-      acceptedPerSecond: deliveredPerSecond + 1,
-      deliveredPerSecond,
-      backlog: 0,
-      missing: 0,
-      drainSeconds: 0,
-      repeats: 0,
-      usage: { ingest: { cpuSecondsPer1000: 0.25, rssBytes: 100 * 1024 ** 2 } },
-      otherCores: 0,
-      generator: {
-        accepted: 0,
-        acceptedByWindowEnd: 0,
-        acceptedInWindow: 0,
-        outcomes: { 200: 5 },
-        accept: latency(1, 2),
-        late: null,
-        skipped: 0,
-      },
-      sink: {
-        url: '',
-        arrived: 0,
-        arrivedByWindowEnd: 0,
-        arrivedInWindow: 0,
-        repeats: 0,
-        strays: 0,
-        endToEnd: latency(3, 40),
-      },
-      ...other,
-    },
-  }
+  return { name, title: `the ${name} phase`, report: phaseReport(deliveredPerSecond, other) }
 }
 
 describe('summarise', () => {

@@ -1,5 +1,6 @@
 import type { Latency } from './histogram.ts'
 import type { PhaseReport } from './phase.ts'
+import { table } from './table.ts'
 
 export const phaseNames = ['relay', 'full', 'flood', 'fan10', 'fixed'] as const
 export type PhaseName = (typeof phaseNames)[number]
@@ -92,14 +93,14 @@ function renderRates(measured: Measured[]): string {
       rate(report.acceptedPerSecond),
       rate(report.deliveredPerSecond),
       String(report.backlog),
-      latency(report.generator.accept),
-      latency(report.sink.endToEnd),
+      renderLatency(report.generator.accept),
+      renderLatency(report.sink.endToEnd),
     ]),
   ])
 }
 
 /** What would make a figure mean something else than it says. */
-function renderTroubles({ title, report }: Measured): string[] {
+export function renderTroubles({ title, report }: Pick<Measured, 'title' | 'report'>): string[] {
   const { missing, repeats, drainSeconds, generator } = report
   const refused = Object.entries(generator.outcomes).filter(([outcome]) => !outcome.startsWith('2'))
   const troubles = [
@@ -121,7 +122,7 @@ function renderTroubles({ title, report }: Measured): string[] {
 }
 
 /** The kernel's own work and this process take about half of it. */
-const otherCoresMax = 0.1
+export const otherCoresMax = 0.1
 /** More than this of a latency is the measuring, not the measured. */
 const lateMsMax = 5
 
@@ -150,22 +151,11 @@ function sumUsage(usages: ProcessUsage[]): ProcessUsage {
   }
 }
 
-function table(rows: string[][]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
-  return rows
-    .map((row) =>
-      row
-        .map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0)))
-        .join('  '),
-    )
-    .join('\n')
-}
-
 function percentiles(latencies: Latency | null | undefined): Percentiles {
   return latencies ? { p50: latencies.p50, p99: latencies.p99 } : null
 }
 
-function latency(latencies: Latency | null): string {
+export function renderLatency(latencies: Latency | null): string {
   return latencies === null ? '-' : `${latencies.p50.toFixed(1)} / ${latencies.p99.toFixed(1)}`
 }
 

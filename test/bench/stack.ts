@@ -17,10 +17,12 @@ import { migrate } from '@tenterhook/store/migrate'
 import type { EncryptionKeys } from '@tenterhook/store/secrets'
 import { request } from 'undici'
 import { until } from '../support/poll.ts'
+import type { Setting } from './command.ts'
 
 export type Stack = {
   ingestUrl: string
   databaseUrl: string
+  redisUrl: string
   keys: EncryptionKeys
   /** Root process ids by name. */
   pids: Record<string, number>
@@ -28,15 +30,8 @@ export type Stack = {
   durability: string
 }
 
-export type StackSetting = {
-  root: string
-  home: string
-  env: Readonly<Record<string, string | undefined>>
-  signal: AbortSignal
-  say: (line: string) => void
-  /** Told when a process ends that should not. */
-  onDeath: (error: Error) => void
-}
+/** `home`: an empty directory of this stack's own. */
+export type StackSetting = Pick<Setting, 'root' | 'home' | 'env' | 'signal' | 'say' | 'onDeath'>
 
 export const serviceNames = ['ingest', 'router', 'dispatcher', 'console'] as const
 type ServiceName = (typeof serviceNames)[number]
@@ -113,6 +108,7 @@ export async function startStack(setting: StackSetting, resources: AsyncDisposab
   return {
     ingestUrl: `http://127.0.0.1:${ingestPort}/in`,
     databaseUrl: postgres.url,
+    redisUrl: redis.url,
     keys: [{ id: 'k1', key }],
     pids,
     durability,

@@ -7,11 +7,14 @@ import { fileURLToPath } from 'node:url'
 
 export type Worker<Question, Answer> = {
   pid: number
+  /** When it can answer without delay; never, if it ends before. */
+  started: Promise<void>
   ask(question: Question): Promise<Answer>
   stop(): Promise<void>
 }
 
 type Reply<Answer> = { id: number; answer: Answer } | { id: number; failure: string }
+const started = 'started'
 
 /** `file` is relative to this folder. Rejects all open questions when the process ends before it answered. */
 export function startWorker<Question extends object, Answer>(file: string): Worker<Question, Answer> {
@@ -25,7 +28,9 @@ export function startWorker<Question extends object, Answer>(file: string): Work
       resolve()
     })
   })
-  child.on('message', (reply: Reply<Answer>) => {
+  const ready = Promise.withResolvers<void>()
+  child.on('message', (reply: Reply<Answer> | typeof started) => {
+    if (reply === started) return ready.resolve()
     const asked = open.get(reply.id)
     open.delete(reply.id)
     if ('failure' in reply) asked?.reject(new Error(`${file}: ${reply.failure}`))
@@ -33,6 +38,7 @@ export function startWorker<Question extends object, Answer>(file: string): Work
   })
   return {
     pid: child.pid ?? 0,
+    started: ready.promise,
     ask: (question) =>
       new Promise((resolve, reject) => {
         const id = ++questions
@@ -59,4 +65,5 @@ export function answerQuestions<Question, Answer>(answer: (question: Question) =
       (error: unknown) => process.send?.({ id: asked.id, failure: String(error) } satisfies Reply<Answer>),
     )
   })
+  process.send?.(started)
 }
