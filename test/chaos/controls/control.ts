@@ -9,7 +9,7 @@ import { loadConfig } from '../../support/load.ts'
 import { until } from '../../support/poll.ts'
 import { startReceiver } from '../../support/receiver.ts'
 import type { Receiver } from '../../support/receiver.ts'
-import { drained } from '../../support/rows.ts'
+import { drained, unfinished } from '../../support/rows.ts'
 import type { ServiceProcess } from '../../support/service-process.ts'
 import { sharedStack } from '../../support/stack.ts'
 import type { ServiceName, Stack } from '../../support/stack.ts'
@@ -44,6 +44,8 @@ export type World = {
 
 /** Past the longest wait that a process which died leaves behind: a lease of 15 s and its margin. */
 const waitsMs = 40_000
+/** Longer than a result takes to be recorded, and a delivery to be fed after it: a lease that lives must not end by the clock. */
+const restMs = 800
 const soundPatienceMs = 20_000
 /** Sweeps run each second: what was not moved on by now, with every wait over, is stuck. */
 const brokenPatienceMs = 3_000
@@ -120,17 +122,21 @@ function merged(changes: readonly ServiceChange[]): ServiceChange {
   }
 }
 
-/** Lets everything end that still can: first what is under way, then what waits for a time to come. */
+/** Lets everything end that still can: what is under way first, then what waits for a time to come. */
 async function settle({ stack }: World, patienceMs: number): Promise<void> {
   let seen = ''
+  let sinceMs = 0
   await until(
     async () => {
-      const before = seen
-      seen = await progress(stack)
-      return seen === before
+      const now = await progress(stack)
+      if (now !== seen) sinceMs = performance.now()
+      seen = now
+      return performance.now() - sinceMs > restMs
     },
-    { what: 'nothing to move any more', timeoutMs: patienceMs, everyMs: 700 },
+    { what: 'nothing to move any more', timeoutMs: patienceMs, everyMs: 50 },
   ).catch(() => {}) // what never comes to rest is what the invariants are asked about next
+  const { events, deliveries } = await unfinished(stack.store)
+  if (events + deliveries === 0) return
   await stack.shiftClock(waitsMs)
   await drained(stack.store, patienceMs).catch(() => {})
 }

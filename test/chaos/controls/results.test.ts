@@ -1,0 +1,230 @@
+import { until } from '../../support/poll.ts'
+import { deliveriesOf } from '../../support/rows.ts'
+import type { Stack } from '../../support/stack.ts'
+import { provesControls } from './control.ts'
+import type { World } from './control.ts'
+import { createGate } from './gate.ts'
+import type { Gate } from './gate.ts'
+import { holdAsynchronousCommits } from './postgres.ts'
+
+const results = 'packages/store/results.ts'
+/** Of a failure, in results.ts: what the controls leave out. */
+const ownLease = 'd.lease_token = r.token)'
+
+/** Past a lease of 30 s. */
+const leaseMs = 40_000
+/** Past the ten seconds for which a queued delivery waits for its job; no lease ends by it. */
+const queueWaitMs = 12_000
+/** Past the first retry's wait; no lease ends by it. */
+const retryMs = 5_000
+/** What comes because a rule is broken comes with the next feed, twice a second. */
+const watchedMs = 2_500
+
+/** Each delivery at most once more than it should: one fault, one repeat. */
+const onceMore = { mayRepeat: (_id: string, requests: readonly unknown[]) => requests.length <= 2 }
+
+provesControls({
+  services: ['ingest', 'router', 'dispatcher', 'dispatcher'],
+  postgres: 'own',
+  controls: [
+    {
+      name: 'a failure matched by its attempt’s number instead of its token',
+      broken: {
+        dispatcher: {
+          texts: [
+            {
+              module: results,
+              find: ownLease,
+              replace: `d.attempt = (SELECT u.number FROM unnest($1::text[], $6::int[]) AS u(id, number) WHERE u.id = d.id))`,
+            },
+          ],
+        },
+      },
+      async scenario(world) {
+        const { stack, start, sender } = world
+        await start('ingest')
+        await start('router')
+        const gate = gateOf(world)
+        await sender.send()
+        await until(async () => (await deliveriesOf(stack.store)).length === 2, { what: 'it to be routed' })
+        await stack.store.durable.query('CHECKPOINT')
+        const crash = await holdAsynchronousCommits(stack.store)
+        const first = await start('dispatcher')
+        await gate.arrived(1)
+        first.signal('SIGSTOP')
+        await crash()
+        // The lease is lost, and taken once more: the same generation, the same number.
+        await stack.shiftClock(queueWaitMs)
+        await start('dispatcher2')
+        await gate.arrived(2)
+        gate.answer(0, 500)
+        first.signal('SIGCONT')
+        await untilRecorded(stack, 'plain', 1)
+        await stack.shiftClock(retryMs)
+        await mayArrive(gate, 3)
+        gate.letAllPass()
+        return onceMore
+      },
+      caught: /I4: dlv_\w+ was sent 3 times/,
+    },
+    {
+      name: 'a failure matched by the state alone',
+      broken: { dispatcher: { texts: [{ module: results, find: ownLease, replace: 'true)' }] } },
+      async scenario(world) {
+        const gate = await twoAttempts(world)
+        gate.answer(0, 500)
+        world.stack.service('dispatcher').signal('SIGCONT')
+        await untilRecorded(world.stack, 'plain', 1)
+        await world.stack.shiftClock(retryMs)
+        await mayArrive(gate, 3)
+        gate.letAllPass()
+        return onceMore
+      },
+      caught: /I4: dlv_\w+ was sent 3 times/,
+    },
+    {
+      name: 'a success only with a matching lease',
+      broken: {
+        dispatcher: {
+          texts: [
+            {
+              module: results,
+              find: `(r.kind = 'delivered' AND d.state <> 'delivered')`,
+              replace: `(r.kind = 'delivered' AND d.state = 'leased' AND d.lease_token = r.token)`,
+            },
+          ],
+        },
+      },
+      async scenario(world) {
+        const { stack, start, sender } = world
+        const gate = gateOf(world)
+        await start('ingest')
+        await start('router')
+        const first = await start('dispatcher')
+        await sender.send()
+        await gate.arrived(1)
+        first.signal('SIGSTOP')
+        // Its lease ends meanwhile, and a pause keeps anybody from taking the next.
+        await pauseDestination(stack, true)
+        await stack.shiftClock(leaseMs)
+        await start('dispatcher2')
+        await until(async () => (await plainOf(stack)).state === 'retrying', { what: 'the lease to end' })
+        gate.answer(0, 200)
+        first.signal('SIGCONT')
+        await untilRecorded(stack, 'plain', 1)
+        await pauseDestination(stack, false)
+        await mayArrive(gate, 2)
+        gate.letAllPass()
+      },
+      caught: /I4: dlv_\w+ was sent 2 times/,
+    },
+    {
+      name: 'a late success ends another’s living lease',
+      broken: {
+        dispatcher: {
+          texts: [
+            {
+              module: results,
+              find: `d.state = 'leased' AND d.lease_token <> r.token THEN 'leased'`,
+              replace: `false THEN 'leased'`,
+            },
+          ],
+        },
+      },
+      async scenario(world) {
+        const { stack, sender } = world
+        const gate = await twoAttempts(world)
+        await stack.store.durable.query(`UPDATE destinations SET win = 1 WHERE name = 'plain'`)
+        await sender.send()
+        gate.answer(0, 200)
+        stack.service('dispatcher').signal('SIGCONT')
+        await untilRecorded(stack, 'plain', 1)
+        await mayArrive(gate, 3)
+        const open = gate.open()
+        gate.letAllPass()
+        if (open > 1) throw new Error(`${open} requests were open at once at a destination with a window of 1`)
+        return onceMore
+      },
+      caught: /2 requests were open at once at a destination with a window of 1/,
+    },
+    {
+      name: 'random delivery ids',
+      broken: {
+        router: {
+          texts: [
+            {
+              module: 'services/router/route.ts',
+              find: 'deriveDeliveryId(event.id, connection.id)',
+              replace: 'deriveDeliveryId(event.id, connection.id, { key: crypto.randomUUID(), nowMs: Date.now() })',
+            },
+          ],
+        },
+      },
+      async scenario({ stack, start, sender, receiver }) {
+        await start('ingest')
+        await start('dispatcher')
+        await sender.send()
+        const crash = await holdAsynchronousCommits(stack.store)
+        await start('router')
+        await until(() => receiver.count('/plain') > 0 && receiver.count('/signed') > 0, { what: 'it to be delivered' })
+        // Sent, and the routing is lost.
+        await crash()
+        return onceMore
+      },
+      caught: /I2: dlv_\w+ arrived, and the tables don't have it/,
+    },
+  ],
+})
+
+/** One event, and what the destination `plain` got of it. */
+function gateOf({ receiver }: World): Gate {
+  const gate = createGate()
+  receiver.on('/plain', gate.behaviour)
+  return gate
+}
+
+/** A first dispatcher that is stopped past its lease after sending, and a second one's attempt of the same delivery under way. */
+async function twoAttempts(world: World): Promise<Gate> {
+  const { stack, start, sender } = world
+  const gate = gateOf(world)
+  await start('ingest')
+  await start('router')
+  const first = await start('dispatcher')
+  await sender.send()
+  await gate.arrived(1)
+  first.signal('SIGSTOP')
+  await stack.shiftClock(leaseMs)
+  await start('dispatcher2')
+  await gate.arrived(2)
+  return gate
+}
+
+async function plainOf({ store }: Stack) {
+  const row = (await deliveriesOf(store)).find(({ destination }) => destination === 'plain')
+  if (row === undefined) throw new Error('nothing was routed to plain')
+  return row
+}
+
+/** A result is recorded with its attempt, whether or not it changes anything. */
+async function untilRecorded({ store }: Stack, destination: string, attempts: number): Promise<void> {
+  await until(
+    async () => {
+      const { rows } = await store.durable.query<{ kept: number }>(
+        `SELECT count(*)::int AS kept FROM attempts a JOIN deliveries d ON d.id = a.delivery_id
+         JOIN destinations t ON t.id = d.destination_id WHERE t.name = $1`,
+        [destination],
+      )
+      return rows[0]?.kept === attempts
+    },
+    { what: `${attempts} attempts to be recorded`, timeoutMs: 20_000 },
+  )
+}
+
+async function pauseDestination({ store }: Stack, paused: boolean): Promise<void> {
+  await store.durable.query(`UPDATE destinations SET paused = $1 WHERE name = 'plain'`, [paused])
+}
+
+/** Time for a request that must not come, and comes when the rule is broken. */
+async function mayArrive(gate: Gate, requests: number): Promise<void> {
+  await until(() => gate.count() >= requests, { what: 'a request too many', timeoutMs: watchedMs }).catch(() => {})
+}
