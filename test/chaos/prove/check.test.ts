@@ -39,6 +39,7 @@ function truth(): Evidence {
     sha256: `sha-${n}`,
     trace: `trace-${n}`,
     source: 'hub' as const,
+    group: 'group-1',
     at: 9_000,
   })
   return {
@@ -98,6 +99,17 @@ describe('the checks', () => {
       repeats: 0,
       dead: 1,
     })
+  })
+
+  it('notice an event of a group that came before an earlier one', () => {
+    const inOrder = (order: number[]) =>
+      saidOf((evidence) => {
+        for (const [at, n] of order.entries())
+          evidence.arrivals.push({ ...first(evidence.arrivals), key: `key-${n}`, destination: 'ordered', at })
+      }).filter((what) => what.startsWith('order'))
+    expect(inOrder([1, 2])).toEqual([])
+    expect(inOrder([1, 2, 1])).toEqual([])
+    expect(inOrder([2, 1])).toEqual(['order: key-1 came after key-2, which was accepted later'])
   })
 
   it.each<[string, (evidence: Evidence) => void, RegExp]>([

@@ -7,7 +7,10 @@ import { faultKinds } from './plan.ts'
 import { healthyNames } from './topology.ts'
 import type { HealthyName } from './topology.ts'
 
-export type Violation = { invariant: 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I8' | 'I9' | 'I10'; what: string }
+export type Violation = {
+  invariant: 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I8' | 'I9' | 'I10' | 'order'
+  what: string
+}
 
 export type Figures = {
   sent: number
@@ -132,6 +135,8 @@ export function check(evidence: Evidence): { violations: Violation[]; figures: F
       )
   }
 
+  for (const what of outOfOrder(evidence)) say('order', what)
+
   if (evidence.drainedMs === null) say('I8', 'it did not drain by itself')
   for (const what of new Set(samples.flatMap(beyondBounds))) say('I10', what)
 
@@ -148,6 +153,25 @@ export function check(evidence: Evidence): { violations: Violation[]; figures: F
       dead: deliveries.filter(({ state }) => state === 'dead').length,
     },
   }
+}
+
+/** PROTOCOL §5: no event of a group comes to `ordered` before every earlier one of it has come there once. */
+function outOfOrder({ sent, events, arrivals }: Evidence): string[] {
+  const said: string[] = []
+  const seqByKey = new Map(events.map(({ key, seq }) => [key, seq]))
+  const groupByKey = new Map(sent.map(({ key, group }) => [key, group]))
+  const latest = new Map<string, { seq: number; key: string }>()
+  const seen = new Set<string>()
+  for (const { key, destination } of arrivals.toSorted((a, b) => a.at - b.at)) {
+    if (destination !== 'ordered' || key === null || seen.has(key)) continue
+    seen.add(key)
+    const [seq, group] = [seqByKey.get(key), groupByKey.get(key)]
+    if (seq === undefined || group === undefined) continue
+    const before = latest.get(group)
+    if (before !== undefined && seq < before.seq) said.push(`${key} came after ${before.key}, which was accepted later`)
+    else latest.set(group, { seq, key })
+  }
+  return said
 }
 
 /**

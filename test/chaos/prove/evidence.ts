@@ -13,6 +13,7 @@ export type SendLine =
       sick: Sickness | null
       sha256: string
       trace: string
+      group: string
       at: number
     }
   | { key: string; status: number | 'broken'; id: string | null; at: number; code: string | null }

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process'
-import { mkdir, readdir, rm } from 'node:fs/promises'
+import { mkdir, readdir, rename, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 
@@ -20,8 +20,21 @@ export async function makeHome(parent: string, pid: number, round: number): Prom
 
 /** With the tmpfs that may still be mounted in it. */
 export async function removeHome(home: string): Promise<void> {
-  await promisify(execFile)('umount', ['-l', join(home, 'postgres')]).catch(() => {}) // it seldom is
+  await unmount(home)
   await rm(home, { recursive: true, force: true, maxRetries: 3 })
+}
+
+/** Puts a round's journals and logs where no later run removes them, and says where that is. */
+export async function keepHome(home: string, seed: number): Promise<string> {
+  await unmount(home)
+  const kept = join(home, '..', `proof-of-seed-${seed}`)
+  await rm(kept, { recursive: true, force: true })
+  await rename(home, kept)
+  return kept
+}
+
+async function unmount(home: string): Promise<void> {
+  await promisify(execFile)('umount', ['-l', join(home, 'postgres')]).catch(() => {}) // it seldom is mounted still
 }
 
 function isAlive(pid: number): boolean {

@@ -84,7 +84,12 @@ const otherRedisKinds = ['redis-kill', 'redis-hang', 'redis-full'] as const
 export function planFaults(seed: number, { ms, kills, wipes, postgresKills }: Quotas): Planned[] {
   const random = seeded(seed)
   const about = (every: number) => Math.max(1, Math.round(ms / every))
-  const times = <T>(count: number, make: () => T) => Array.from({ length: count }, make)
+  const times = <T>(count: number, make: (n: number) => T) => Array.from({ length: count }, (_, n) => make(n))
+  /** In turn, so that each comes as often as the others; which comes first is drawn. */
+  const inTurn = <T>(choices: readonly [T, ...T[]], draw: Random) => {
+    const first = draw.between(0, choices.length - 1)
+    return (n: number) => choices[(first + n) % choices.length] ?? choices[0]
+  }
   const service = (draw: Random) => draw.pick(serviceCopies)
   const lane = (name: Lane, wanted: (draw: Random) => Omit<Planned, 'lane' | 'atMs' | 'lot'>[]) => {
     const draw = random.fork(name)
@@ -109,34 +114,38 @@ export function planFaults(seed: number, { ms, kills, wipes, postgresKills }: Qu
         durationMs: draw.between(8_000, 25_000),
       })),
     ),
-    lane('postgres', (draw) => [
-      ...times(postgresKills, () => ({ kind: draw.pick(postgresKillKinds), target: 'postgres', durationMs: 0 })),
-      ...times(about(everyMs['backend-terminate']), () => ({
-        kind: 'backend-terminate' as const,
-        target: 'postgres',
-        durationMs: 0,
-      })),
-      ...times(about(everyMs['disk-full']), () => ({
-        kind: 'disk-full' as const,
-        target: 'postgres',
-        durationMs: draw.between(2_000, 6_000),
-      })),
-    ]),
-    lane('redis', (draw) => [
-      ...times(wipes, () => ({ kind: draw.pick(wipeKinds), target: 'redis', durationMs: draw.between(200, 2_000) })),
-      ...times(about(everyMs['redis-other']), () => ({
-        kind: draw.pick(otherRedisKinds),
-        target: 'redis',
-        durationMs: draw.between(500, 6_000),
-      })),
-    ]),
-    lane('line', (draw) =>
-      times(about(everyMs.line), () => {
-        const kind = draw.pick(lineKinds)
+    lane('postgres', (draw) => {
+      const killKind = inTurn(postgresKillKinds, draw)
+      const other = { target: 'postgres', durationMs: 0 }
+      return [
+        ...times(postgresKills, (n) => ({ ...other, kind: killKind(n) })),
+        ...times(about(everyMs['backend-terminate']), () => ({ ...other, kind: 'backend-terminate' as const })),
+        ...times(about(everyMs['disk-full']), () => ({
+          kind: 'disk-full' as const,
+          target: 'postgres',
+          durationMs: draw.between(2_000, 6_000),
+        })),
+      ]
+    }),
+    lane('redis', (draw) => {
+      const [wipeKind, otherKind] = [inTurn(wipeKinds, draw), inTurn(otherRedisKinds, draw)]
+      return [
+        ...times(wipes, (n) => ({ kind: wipeKind(n), target: 'redis', durationMs: draw.between(200, 2_000) })),
+        ...times(about(everyMs['redis-other']), (n) => ({
+          kind: otherKind(n),
+          target: 'redis',
+          durationMs: draw.between(500, 6_000),
+        })),
+      ]
+    }),
+    lane('line', (draw) => {
+      const lineKind = inTurn(lineKinds, draw)
+      return times(about(everyMs.line), (n) => {
+        const kind = lineKind(n)
         const to = kind === 'cut-commit' ? 'postgres' : draw.pick(['postgres', 'postgres', 'redis'])
         return { kind, target: `${service(draw)} → ${to}`, durationMs: draw.between(1_000, 8_000) }
-      }),
-    ),
+      })
+    }),
   ]
     .flat()
     .toSorted((a, b) => a.atMs - b.atMs)

@@ -55,8 +55,11 @@ const drainTimeoutMs = 120_000
 const sickTimeoutMs = 150_000
 const closeTimeoutMs = 500
 
-export async function runRound({ seed, quotas, perSecond, home, root, say }: RoundOptions): Promise<Round> {
-  await using resources = new AsyncDisposableStack()
+/** What it starts is ended by `resources`, also when it breaks off half-way. */
+export async function runRound(
+  { seed, quotas, perSecond, home, root, say }: RoundOptions,
+  resources: AsyncDisposableStack,
+): Promise<Round> {
   const startedMs = performance.now()
   const journals = { sender: join(home, 'sender.ndjson'), destinations: join(home, 'destinations.ndjson') }
   await mkdir(join(home, 'logs'), { recursive: true })

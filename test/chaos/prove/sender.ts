@@ -12,7 +12,7 @@ import type { SendLine } from './evidence.ts'
 import type { Journal } from './journal.ts'
 import { steadyMs } from './journal.ts'
 import type { Random } from './random.ts'
-import { bodyFields, sicknesses, sourceNames, sources, wantedBy } from './topology.ts'
+import { bodyFields, groupOf, sicknesses, sourceNames, sources, wantedBy } from './topology.ts'
 import type { SourceName, Traits } from './topology.ts'
 
 export type Sender = {
@@ -31,6 +31,7 @@ const underWayMax = 4_000
 const catchUpMs = 250
 const sickShare = 0.012
 const paddingMax = 600
+const againShare = 0.02
 
 export function startSender({
   origins,
@@ -59,13 +60,26 @@ export function startSender({
     const body = Buffer.from(
       JSON.stringify({ key, ...bodyFields(traits), padding: 'ä'.repeat(random.between(0, paddingMax / 2)) }),
     )
-    write({ key, source, wants: wantedBy(traits), sick, sha256: hash('sha256', body, 'hex'), trace, at: steadyMs() })
+    write({
+      key,
+      source,
+      wants: wantedBy(traits),
+      sick,
+      sha256: hash('sha256', body, 'hex'),
+      trace,
+      group: groupOf(n),
+      at: steadyMs(),
+    })
+    let known = false
     for (let tries = 1; tries <= triesMax; tries += 1) {
       const answer = await ask(source, key, trace, body)
       write({ key, ...answer, at: steadyMs() })
       if (answer.status !== 'broken' && answer.status < 500) {
-        if (answer.status < 300) accepted += 1
-        return
+        if (answer.status >= 300) return
+        if (!known) accepted += 1
+        known = true
+        // Providers deliver again what they had a 2xx for, now and then.
+        if (random.next() > againShare) return
       }
       await new Promise((resolve) => setTimeout(resolve, firstRetryMs * 2 ** (tries - 1) * (0.75 + random.next() / 2)))
     }

@@ -25,6 +25,9 @@ export const signingSecret = 'whsec_dGhlIG5lbWVzaXMgY2FuIG5vdCBzaWduIHRoaXM='
 /** Of an attempt at a healthy destination. A lease is this and the product's margin of 15 s. */
 export const attemptTimeoutMs = 3_000
 
+/** Odd: every other event, which is what `ordered` wants, is then of every group. */
+const groups = 31
+
 /** Longer than any fault: nothing may die because we were away. */
 const patient = { schedule: ['500ms', '1s', '1s', '2s', ...Array.from({ length: 40 }, () => '3s')], maxAge: '1h' }
 /** Those end as dead letters while the proof still runs. */
@@ -57,9 +60,14 @@ export function wantedBy(traits: Traits): HealthyName[] {
   return healthyNames.filter((name) => routes[traits.source][name]?.wants(traits))
 }
 
+/** In the order of their acceptance, one at a time, are the events of one group delivered to `ordered`. */
+export function groupOf(n: number): string {
+  return `group-${n % groups}`
+}
+
 /** What the filters read, as it stands in an event's body. */
 export function bodyFields({ n, sick }: Traits): object {
-  return { n, even: n % 2 === 0, tenth: n % 10, sick }
+  return { n, even: n % 2 === 0, tenth: n % 10, group: groupOf(n), sick }
 }
 
 export const sources = {
@@ -84,7 +92,12 @@ export function configuration(urls: Record<HealthyName | Sickness, string>): {
     }
   for (const source of sourceNames)
     for (const [name, route] of Object.entries(routes[source]))
-      connections[`${source}-to-${name}`] = { source, destination: name, filter: route.filter, retry: patient }
+      connections[`${source}-to-${name}`] = {
+        source,
+        destination: name,
+        filter: route.filter,
+        retry: patient,
+      }
   for (const sickness of sicknesses) {
     destinations[sickness] = { url: urls[sickness], timeout: '1s' }
     connections[`hub-to-${sickness}`] = {
