@@ -70,18 +70,31 @@ test('half of the round trip is Postgres’s age', async () => {
   await component.stop(new AbortController().signal)
 })
 
-test('a reading that failed or took over a second changes nothing', async () => {
+test('a reading that failed, or that took over a second and agrees, changes nothing', async () => {
   const { component, offsets } = sync()
   await component.start()
   readPostgresMs = () => Promise.reject(new Error('no connection'))
   await vi.advanceTimersByTimeAsync(10_000)
   readPostgresMs = async () => {
     machineMs += 1_001
-    return 0
+    return machineMs + postgresIsAheadMs
   }
   await vi.advanceTimersByTimeAsync(10_000)
   expect(offsets).toEqual([5_000])
   expect(offsetMs).toBe(5_000)
+  await component.stop(new AbortController().signal)
+})
+
+test('a slow reading still tells of an hour: a service that starts beside a busy Postgres is not an hour off', async () => {
+  readPostgresMs = async () => {
+    machineMs += 1_500
+    const answer = machineMs + 3_600_000
+    machineMs += 500
+    return answer
+  }
+  const { component } = sync()
+  await component.start()
+  expect(Math.abs(offsetMs - 3_600_000)).toBeLessThanOrEqual(1_000)
   await component.stop(new AbortController().signal)
 })
 

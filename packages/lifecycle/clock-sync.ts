@@ -4,7 +4,7 @@ import type { Component } from './component.ts'
 
 /** Clocks drift by milliseconds a minute at worst; a step is noticed within this time. */
 const syncEveryMs = 10_000
-/** A reading that took longer says too little about when it was taken. */
+/** A reading that took longer says too little about when it was taken to refine an offset that it agrees with. */
 const roundTripMsMax = 1_000
 /** DESIGN §3.11: above this the operator hears of it. */
 const skewAlertMs = 2_000
@@ -32,8 +32,9 @@ export function clockSync({
     const before = clock.monotonicMs()
     const postgresMs = await readPostgresMs()
     const roundTripMs = clock.monotonicMs() - before
-    if (roundTripMs > roundTripMsMax) return
     const offsetMs = clock.offsetMs() + postgresMs + roundTripMs / 2 - clock.nowMs()
+    const agrees = Math.abs(offsetMs - clock.offsetMs()) <= roundTripMs / 2
+    if (roundTripMs > roundTripMsMax && agrees) return
     clock.setOffset(offsetMs)
     onOffset(offsetMs)
     const skewed = Math.abs(offsetMs) > skewAlertMs
