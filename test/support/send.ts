@@ -46,8 +46,10 @@ export async function send(stack: Stack, source: string, sending: Sending = {}):
     responseHeaders: 'raw',
   })
   const text = await answer.body.text()
-  const raw = answer.headers as unknown as string[]
-  return { status: answer.statusCode, headers: pairsFromRawHeaders(raw), text, json: fieldsOf(text) }
+  // `raw` makes a list of them, which undici's types don't tell.
+  const raw: unknown = answer.headers
+  if (!Array.isArray(raw)) throw new Error('the headers are no list')
+  return { status: answer.statusCode, headers: pairsFromRawHeaders(raw.map(String)), text, json: fieldsOf(text) }
 }
 
 /** The request that `send` would send. */
