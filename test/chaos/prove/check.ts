@@ -188,7 +188,7 @@ function unexplainedRepeat(answered: readonly Arrival[], faults: readonly FaultR
       (one) =>
         !used.has(one) &&
         arrival.at + recordMs + (faultKinds[one.kind].losesTail ? crashTailMs : 0) >= one.startMs &&
-        arrival.at <= one.endMs + recordMs,
+        arrival.at <= one.endMs + (faultKinds[one.kind].lingersMs ?? 0) + recordMs,
     )
     if (fault === undefined) return arrival
     used.add(fault)

@@ -16,13 +16,15 @@ type Kind = {
   repeats: (target: string) => boolean
   /** Takes the tail of Postgres's asynchronous commits: results already recorded are made again. */
   losesTail: boolean
+  /** How long it may still act after its end. Default 0. */
+  lingersMs?: number
 }
 
 const never = () => false
 const always = () => true
 const dispatchers = (target: string) => target.startsWith('dispatcher')
 
-export const faultKinds = {
+const kinds = {
   kill: { lane: 'kills', what: 'SIGKILL of a service', repeats: dispatchers, losesTail: false },
   stop: { lane: 'stops', what: 'SIGSTOP of a service, up to 30 s', repeats: dispatchers, losesTail: false },
   clock: { lane: 'clocks', what: 'a service started an hour fast or slow', repeats: dispatchers, losesTail: false },
@@ -44,11 +46,19 @@ export const faultKinds = {
   latency: { lane: 'line', what: 'latency to Postgres or Redis', repeats: toPostgres, losesTail: false },
   blackhole: { lane: 'line', what: 'silence to Postgres or Redis', repeats: toPostgres, losesTail: false },
   reset: { lane: 'line', what: 'connections reset', repeats: never, losesTail: false },
-  'half-open': { lane: 'line', what: 'connections half-open', repeats: toPostgres, losesTail: false },
+  'half-open': {
+    lane: 'line',
+    what: 'connections half-open',
+    repeats: toPostgres,
+    losesTail: false,
+    // Until every connection of the pool was used, and found dead by the time of its statement (30 s).
+    lingersMs: 45_000,
+  },
   'cut-commit': { lane: 'line', what: 'cut after COMMIT was sent, before its reply', repeats: never, losesTail: false },
-} as const satisfies Record<string, Kind>
-export type FaultKind = keyof typeof faultKinds
-export const kindNames = Object.keys(faultKinds) as FaultKind[]
+} satisfies Record<string, Kind>
+export type FaultKind = keyof typeof kinds
+export const faultKinds: Record<FaultKind, Kind> = kinds
+export const kindNames = Object.keys(kinds) as FaultKind[]
 
 /** Results wait in the dispatcher while Postgres can't be reached: past their lease, another sends again. */
 function toPostgres(target: string): boolean {

@@ -1,5 +1,5 @@
 /** One round: the system is started, loaded, hurt by a plan, healed, left to drain, and then asked what became of it all. */
-import { access, mkdir } from 'node:fs/promises'
+import { access, mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { guard } from '@tenterhook/cli/local/guardian'
@@ -116,9 +116,12 @@ export async function runRound(
     samples: await samples,
     drainedMs,
   }
+  const verdict = check(evidence)
+  // The database ends with the round.
+  if (verdict.violations.length > 0) await writeFile(join(home, 'tables.json'), JSON.stringify(tables))
   return {
     seed,
-    ...check(evidence),
+    ...verdict,
     faults,
     skipped,
     recoveries: recoveries(evidence),

@@ -22,8 +22,8 @@ export type Traits = { readonly source: SourceName; readonly n: number; readonly
 
 export const signingSecret = 'whsec_dGhlIG5lbWVzaXMgY2FuIG5vdCBzaWduIHRoaXM='
 
-/** Of an attempt at a healthy destination. A lease is this and the product's margin of 15 s. */
-export const attemptTimeoutMs = 3_000
+/** Of an attempt at a healthy destination, ample for a busy machine. A lease is this and the product's margin of 15 s. */
+export const attemptTimeoutMs = 5_000
 
 /** Odd: every other event, which is what `ordered` wants, is then of every group. */
 const groups = 31
