@@ -36,7 +36,6 @@ export const connectionOrder = z
     }),
   ])
   .transform((order) => (typeof order === 'string' ? { by: order, onFailure: 'hold' as const } : order))
-export type ConnectionOrder = z.output<typeof connectionOrder>
 
 export const connectionSpec = z.strictObject({
   name,

@@ -51,7 +51,6 @@ export const destinationLimits = z
   .refine((limits) => Object.values(limits).some((value) => value !== undefined), {
     message: 'expected at least one of perSecond, perMinute, perHour, concurrency',
   })
-export type DestinationLimits = z.output<typeof destinationLimits>
 
 export const destinationSpec = z.strictObject({
   name,
