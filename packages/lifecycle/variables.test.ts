@@ -5,6 +5,7 @@ import {
   cidrList,
   databaseUrl,
   durationMs,
+  durationWithin,
   encryptionKeys,
   flag,
   host,
@@ -47,6 +48,15 @@ test.each<[string, z.ZodType, [text: string, value: unknown][]]>([
       ['15s', 15_000],
       ['1.5h', 5_400_000],
       ['24d', 2_073_600_000],
+    ],
+  ],
+  [
+    'a long duration',
+    durationWithin('7d', '3650d'),
+    [
+      ['7d', 604_800_000],
+      ['720h', 2_592_000_000],
+      ['3650d', 315_360_000_000],
     ],
   ],
   [
@@ -134,6 +144,7 @@ test.each<[string, z.ZodType, [text: string, value: unknown][]]>([
 test.each<[string, z.ZodType, string[]]>([
   ['a port', port, ['-1', '65536', '80.5', '8080 ', '0x50', '1e3', 'http', ' ']],
   ['a duration', durationMs, ['25', '-1s', '1 s', '1w', 's', '25d', '999999999999999999h', '1e3s']],
+  ['a long duration', durationWithin('7d', '3650d'), ['6d', '3651d', '30', '7']],
   ['a flag', flag, ['maybe', 'truee', '2']],
   ['a share', ratio, ['1.1', '-0.1', '.', '1e-3', '50%']],
   ['a log level', logLevel, ['INFO', 'verbose', 'trace']],

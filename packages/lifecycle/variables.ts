@@ -33,6 +33,14 @@ export const durationMs = variable('a duration such as 500ms, 15s, 2m or 24h, at
   durationUpTo24Days.safeParse(text).success ? millisecondsOf(text) : undefined,
 )
 
+/** Milliseconds, from a duration between two bounds, both included; a timer may not hold it. */
+export function durationWithin(least: string, most: string) {
+  const within = durationBetween(least, most)
+  return variable(`a duration from ${least} to ${most}`, (text) =>
+    within.safeParse(text).success ? millisecondsOf(text) : undefined,
+  )
+}
+
 /** `true` or `false`, also as 1, 0, yes, no, on, off. */
 export const flag = variable('true or false', (text) => {
   const word = text.toLowerCase()

@@ -121,7 +121,7 @@ describe('the database', () => {
     const connectionString = inject('TEST_DATABASE_URL')
     const schema = `${store.schema}_m`
     const ran = await Promise.all([1, 2, 3].map(() => migrate({ connectionString, schema })))
-    expect(ran.flat()).toEqual(['0001_init.sql'])
+    expect(ran.flat()).toEqual(['0001_init.sql', '0002_retention.sql'])
     await store.durable.query(`DROP SCHEMA ${schema} CASCADE`)
   })
 

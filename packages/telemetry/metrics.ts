@@ -93,6 +93,17 @@ export function createMetrics({ service }: { service: ServiceName }) {
       }),
       'destination',
     ),
+    /** Counted up to 10,000 of each kind and day. */
+    unfinishedPastRetention: new Gauge({
+      name: 'tenterhook_unfinished_past_retention',
+      help: 'Unfinished events and deliveries of days past the retention; a day after the alert they go dead as expired.',
+      registers: shownBy('router'),
+    }),
+    oldestDayAge: new Gauge({
+      name: 'tenterhook_oldest_day_age_seconds',
+      help: 'Age of the oldest day that is stored; far beyond the retention, something keeps it from being dropped.',
+      registers: shownBy('router'),
+    }),
 
     // Dispatcher.
 

@@ -19,6 +19,7 @@ import { createLogger } from '@tenterhook/telemetry/log'
 import { createMetrics } from '@tenterhook/telemetry/metrics'
 import { createTracing } from '@tenterhook/telemetry/trace'
 import type { routerVariables } from './config.ts'
+import { housekeeping } from './housekeeping.ts'
 import { routeEvents, type RouteDeps } from './route.ts'
 import { createRulebooks } from './rulebook.ts'
 import { routerSweeps } from './sweep.ts'
@@ -106,7 +107,15 @@ export async function routerService(
       }),
       { name: 'queue', start: async () => {}, stop: (signal) => producer.stop(signal) },
       { name: 'feeder', start: async () => {}, stop: (signal) => feeder.stop(signal) },
-      ...routerSweeps({ store, deps, nowMs: clock.nowMs, random: Math.random, log, metrics }),
+      ...routerSweeps({ store, deps, random: Math.random, log, metrics }),
+      ...housekeeping({
+        store,
+        retentionMs: environment.TENTERHOOK_RETENTION,
+        nowMs: clock.nowMs,
+        random: Math.random,
+        log,
+        metrics,
+      }),
       consumer,
     ],
   }

@@ -3,10 +3,7 @@ import { loop } from '@tenterhook/lifecycle/loop'
 import type { DestinationId } from '@tenterhook/schemas/ids'
 import { claimDueEvents, endUnroutable, uncountTries } from '@tenterhook/store/claim'
 import type { Store } from '@tenterhook/store/connect'
-import { trimDedupe } from '@tenterhook/store/duplicates'
-import { dueDestinations, expireHeld } from '@tenterhook/store/feed'
-import { ensurePartitions } from '@tenterhook/store/partitions'
-import { trimRejections } from '@tenterhook/store/rejections'
+import { dueDestinations } from '@tenterhook/store/feed'
 import { oldestDueAge, oldestSnapshotAge } from '@tenterhook/store/sweep'
 import type { Log } from '@tenterhook/telemetry/log'
 import type { Metrics } from '@tenterhook/telemetry/metrics'
@@ -18,24 +15,17 @@ const destinationsPerSweep = 1_000
 /** When a swept event that was claimed and not routed is swept again: times its tries. */
 const sweptRouteWaitMs = 5_000
 const measureEveryMs = 5_000
-const housekeepEveryMs = 60_000
-const dedupeRowsPerRound = 10_000
-const expiredPerRound = 10_000
-/** Rejections kept: the newest. */
-const rejectionsMax = 100_000
 
-/** The loops that make the router's work independent of Redis, and that keep the tables in shape. */
+/** The loops that make the router's work independent of Redis. */
 export function routerSweeps({
   store,
   deps,
-  nowMs,
   random,
   log,
   metrics,
 }: {
   store: Store
   deps: RouteDeps
-  nowMs: () => number
   random: () => number
   log: Log
   metrics: Metrics
@@ -84,20 +74,6 @@ export function routerSweeps({
         metrics.oldestDueAge.set((await oldestDueAge(store.guarded)) / 1_000)
         metrics.oldestSnapshotAge.set((await oldestSnapshotAge(store.guarded)) / 1_000)
         return 'idle'
-      },
-    }),
-    loop({
-      name: 'housekeeping',
-      everyMs: housekeepEveryMs,
-      random,
-      log,
-      work: async () => {
-        const made = await ensurePartitions(store.durable, nowMs())
-        if (made.length > 0) log.info({ event: 'partitions.made', partitions: made })
-        await trimRejections(store.fast, rejectionsMax)
-        await expireHeld(store.fast, expiredPerRound)
-        const trimmed = await trimDedupe(store.fast, dedupeRowsPerRound)
-        return trimmed === dedupeRowsPerRound ? 'more' : 'idle'
       },
     }),
   ]
