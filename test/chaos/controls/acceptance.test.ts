@@ -1,4 +1,6 @@
 import type { Store } from '@tenterhook/store/connect'
+import { expect } from 'vitest'
+import { acceptedAs } from '../../support/load.ts'
 import type { Sent } from '../../support/load.ts'
 import { metricOf } from '../../support/metrics.ts'
 import { until } from '../../support/poll.ts'
@@ -156,7 +158,68 @@ const controls: Control[] = [
     },
     caught: /refused while nothing was wrong: 503 commit_failed/,
   },
+  {
+    name: 'keys claimed and winners read in one statement',
+    broken: {
+      functions: [
+        { name: 'accept_v1', find: 'IF EXISTS (', replace: 'IF false AND EXISTS (' },
+        {
+          name: 'accept_v1',
+          find: 'WITH r AS MATERIALIZED (',
+          replace: `WITH claimed AS (
+              INSERT INTO dedupe AS d (source_id, key_hash, event_id, body_hash, expires_at)
+              SELECT k.s, k.k, k.e, k.b, clock() + k.w * interval '1 millisecond'
+              FROM unnest(source_ids, key_hashes, ids, body_hashes, windows_ms) AS k(s, k, e, b, w) WHERE k.k IS NOT NULL ORDER BY k.s, k.k
+              ON CONFLICT (source_id, key_hash) DO NOTHING RETURNING *),
+            winners AS (SELECT * FROM dedupe UNION SELECT * FROM claimed),
+            r AS MATERIALIZED (`,
+        },
+        { name: 'accept_v1', find: 'LEFT JOIN dedupe d ON', replace: 'LEFT JOIN winners d ON' },
+      ],
+    },
+    async scenario({ stack, sender, start }) {
+      const copies = [await start('ingest'), await start('ingest2')]
+      await start('router')
+      await start('dispatcher')
+      // One alone is accepted: what is refused below isn't because nothing works.
+      const alone = sender.newEvent()
+      await sender.send(alone)
+      expect(acceptedAs(alone)).toBeDefined()
+      const one = sender.newEvent()
+      await using _slow = await slowKeys(stack.store)
+      await Promise.all(copies.map(({ url }) => sender.send(one, url)))
+      nobodyRefused(sender.sent)
+    },
+    caught: /refused while nothing was wrong: 503 commit_failed/,
+  },
+  {
+    name: 'the order of acceptance from a sequence that copies cache',
+    broken: {
+      statement: {
+        change: 'ALTER SEQUENCE event_seq CACHE 10',
+        restore: 'ALTER SEQUENCE event_seq CACHE 1',
+      },
+    },
+    async scenario({ stack, sender, start }) {
+      const copies = [await start('ingest'), await start('ingest2')]
+      await start('router')
+      await start('dispatcher')
+      for (let round = 0; round < 3; round++) for (const { url } of copies) await sender.send(sender.newEvent(), url)
+      await inOrderOfAcceptance(stack.store, sender.sent)
+    },
+    caught: /was answered before evt_\w+ was sent, and comes after it/,
+  },
 ]
+
+/** Of events each sent when the one before had its 2xx. */
+async function inOrderOfAcceptance({ durable }: Store, sent: readonly Sent[]): Promise<void> {
+  const { rows } = await durable.query<{ id: string }>('SELECT id FROM events ORDER BY seq')
+  const ids = sent.map((one) => acceptedAs(one))
+  const places = ids.map((id) => rows.findIndex((row) => row.id === id))
+  for (const [i, place] of places.entries())
+    if (place < (places[i - 1] ?? -1))
+      throw new Error(`${ids[i - 1]} was answered before ${ids[i]} was sent, and comes after it`)
+}
 
 /** Two batches that claim their keys at the same time take each key after a while, so that they are sure to meet. */
 async function slowKeys({ durable }: Store): Promise<AsyncDisposable> {

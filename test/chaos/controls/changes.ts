@@ -25,6 +25,8 @@ export type ServiceChange = {
 
 export type Changes = { readonly [Service in 'ingest' | 'router' | 'dispatcher']?: ServiceChange } & {
   readonly functions?: readonly FunctionChange[]
+  /** What else of the database is changed, and how it is put back. */
+  readonly statement?: { readonly change: string; readonly restore: string }
 }
 
 export function replaceOnce(where: string, text: string, { find, replace }: Replacement): string {
@@ -59,22 +61,25 @@ export function withoutComponents(components: readonly Component[], beginning: s
   return kept
 }
 
-/** Changes functions of the database; what it returns puts them back. */
-export async function changeFunctions(
-  { durable }: Store,
-  changes: readonly FunctionChange[],
-): Promise<() => Promise<void>> {
-  const originals: string[] = []
-  for (const change of changes) {
-    const { rows } = await durable.query<{ definition: string }>(
-      'SELECT pg_get_functiondef($1::regproc) AS definition',
-      [change.name],
-    )
-    const definition = rows[0]?.definition ?? ''
-    await durable.query(replaceOnce(change.name, definition, change))
-    originals.unshift(definition)
+/** Changes the database; what it returns puts everything back. */
+export async function changeDatabase({ durable }: Store, changes: readonly Changes[]): Promise<() => Promise<void>> {
+  const restoring: string[] = []
+  for (const { functions = [], statement } of changes) {
+    for (const change of functions) {
+      const { rows } = await durable.query<{ definition: string }>(
+        'SELECT pg_get_functiondef($1::regproc) AS definition',
+        [change.name],
+      )
+      const definition = rows[0]?.definition ?? ''
+      await durable.query(replaceOnce(change.name, definition, change))
+      restoring.unshift(definition)
+    }
+    if (statement !== undefined) {
+      await durable.query(statement.change)
+      restoring.unshift(statement.restore)
+    }
   }
   return async () => {
-    for (const definition of originals) await durable.query(definition)
+    for (const sql of restoring) await durable.query(sql)
   }
 }

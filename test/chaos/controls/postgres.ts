@@ -6,18 +6,30 @@ import { until } from '../../support/poll.ts'
 export type Hold = AsyncDisposable & { letGo(): Promise<void> }
 
 /** Nobody can write to the table until this lets go. */
-export async function holdTable(connectionString: string, table: string): Promise<Hold> {
+export const holdTable = (connectionString: string, table: string): Promise<Hold> =>
+  hold(connectionString, `LOCK TABLE ${table} IN EXCLUSIVE MODE`)
+
+/** Nobody can change the delivery until this lets go. */
+export const holdDelivery = (connectionString: string, id: string): Promise<Hold> =>
+  hold(connectionString, `SELECT 1 FROM deliveries WHERE id = '${id}' FOR UPDATE`)
+
+async function hold(connectionString: string, sql: string): Promise<Hold> {
   const client = new pg.Client({ connectionString })
   await client.connect()
   await client.query('BEGIN')
-  await client.query(`LOCK TABLE ${table} IN EXCLUSIVE MODE`)
+  await client.query(sql)
   let ended: Promise<void> | undefined
   const letGo = () => (ended ??= client.end())
   return { letGo, [Symbol.asyncDispose]: letGo }
 }
 
 /** Until so many sessions of this application wait for a lock. */
-export async function untilLocked({ durable }: Store, application: string, sessions = 1): Promise<void> {
+export async function untilLocked(
+  { durable }: Store,
+  application: string,
+  sessions = 1,
+  timeoutMs = 10_000,
+): Promise<void> {
   await until(
     async () => {
       const { rows } = await durable.query<{ waiting: number }>(
@@ -27,7 +39,7 @@ export async function untilLocked({ durable }: Store, application: string, sessi
       )
       return rows[0]?.waiting === sessions
     },
-    { what: `${sessions} sessions of ${application} to wait for a lock` },
+    { what: `${sessions} sessions of ${application} to wait for a lock`, timeoutMs },
   )
 }
 

@@ -5,8 +5,9 @@ import { provesControls } from './control.ts'
 import type { World } from './control.ts'
 import { createGate } from './gate.ts'
 import type { Gate } from './gate.ts'
-import { holdAsynchronousCommits } from './postgres.ts'
+import { holdAsynchronousCommits, holdDelivery, untilLocked } from './postgres.ts'
 
+const dispatcherSessions = 'tenterhook-dispatcher'
 const results = 'packages/store/results.ts'
 /** Of a failure, in results.ts: what the controls leave out. */
 const ownLease = 'd.lease_token = r.token)'
@@ -146,6 +147,39 @@ provesControls({
         return onceMore
       },
       caught: /2 requests were open at once at a destination with a window of 1/,
+    },
+    {
+      name: 'the lease sweep selects, then updates by id',
+      broken: {
+        dispatcher: {
+          texts: [
+            {
+              module: 'packages/store/sweep.ts',
+              find: 'ORDER BY wake_at LIMIT $1 FOR UPDATE SKIP LOCKED',
+              replace: 'ORDER BY wake_at LIMIT $1',
+            },
+          ],
+        },
+      },
+      async scenario(world) {
+        const { stack, start, sender } = world
+        const gate = gateOf(world)
+        await start('ingest')
+        await start('router')
+        await start('dispatcher')
+        await sender.send()
+        await gate.arrived(1)
+        // Its result and the sweep come to one row together, the result first.
+        await using row = await holdDelivery(stack.databaseUrl, (await plainOf(stack)).id)
+        gate.answer(0, 200)
+        await untilLocked(stack.store, dispatcherSessions, 1)
+        await stack.shiftClock(leaseMs)
+        await untilLocked(stack.store, dispatcherSessions, 2, watchedMs).catch(() => {}) // it passes over what is locked
+        await row.letGo()
+        await mayArrive(gate, 2)
+        gate.letAllPass()
+      },
+      caught: /I4: dlv_\w+ was sent 2 times/,
     },
     {
       name: 'random delivery ids',
