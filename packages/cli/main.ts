@@ -1,16 +1,19 @@
 import { randomUUID } from 'node:crypto'
 import { readFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { dirname, isAbsolute, join, relative, sep } from 'node:path'
 
 import { Command } from 'commander'
 
 import { applyCommand } from './commands/apply.ts'
+import { cancelCommand } from './commands/cancel.ts'
 import { CommandError, ConfigFileError } from './commands/command-error.ts'
+import { destinationsCommand } from './commands/destinations.ts'
 import { diffCommand } from './commands/diff.ts'
 import { doctorCommand } from './commands/doctor.ts'
 import { eventsCommand } from './commands/events.ts'
 import { keysCommand } from './commands/keys.ts'
 import { migrateCommand } from './commands/migrate.ts'
+import { pauseCommand, resumeCommand } from './commands/pause.ts'
 import { replayCommand } from './commands/replay.ts'
 import { retryCommand } from './commands/retry.ts'
 import type { Surroundings } from './commands/surroundings.ts'
@@ -29,6 +32,7 @@ const surroundings: Surroundings = {
   home: homePath({ env: process.env, root }),
   cwd: process.cwd(),
   env: process.env,
+  program: isInside(root, process.cwd()) ? 'npx tenterhook' : 'tenterhook',
   out: (line) => void process.stdout.write(`${line}\n`),
   note: (line) => void process.stderr.write(`${line}\n`),
   write: (bytes) => new Promise((resolve) => process.stdout.write(bytes, () => resolve())),
@@ -45,7 +49,7 @@ const program = new Command('tenterhook')
   .description('Self-hosted webhook gateway.')
   .version(versionOf(join(root, 'package.json')), '--version', 'print the version')
   .helpCommand(false)
-  .showHelpAfterError('(tenterhook --help tells what there is)')
+  .showHelpAfterError(`(${surroundings.program} --help tells what there is)`)
 const commands = [
   upCommand,
   applyCommand,
@@ -54,6 +58,10 @@ const commands = [
   eventsCommand,
   replayCommand,
   retryCommand,
+  cancelCommand,
+  destinationsCommand,
+  pauseCommand,
+  resumeCommand,
   doctorCommand,
   migrateCommand,
   tokenCommand,
@@ -76,6 +84,11 @@ function linesOf(error: unknown): readonly string[] {
   if (error instanceof ConfigFileError) return error.lines
   if (error instanceof SetupError || error instanceof CommandError) return [`tenterhook: ${error.message}`]
   return [`tenterhook: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`]
+}
+
+function isInside(directory: string, path: string): boolean {
+  const way = relative(directory, path)
+  return !isAbsolute(way) && way.split(sep)[0] !== '..'
 }
 
 function versionOf(path: string): string {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { newId } from '@tenterhook/schemas/ids'
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
 import { createConsumer, type Consumer, type ConsumerParams } from './consumer.ts'
+import type { LaneHint } from './names.ts'
 import { createProducer, type Producer } from './producer.ts'
 import { startRedisServer, type RedisServer } from './redis-server.fixture.ts'
 
@@ -19,9 +20,14 @@ afterEach(() => server[Symbol.asyncDispose]())
 const write = (fields: { event: string }) => void lines.push(fields.event)
 const log = { info: write, warn: write }
 const key = (name: string) => `{tenterhook}:deliver:${name}`
-const delivery = () => ({ id: newId('dlv', Date.now()), generation: 1 })
+const delivery = () => ({
+  id: newId('dlv', Date.now()),
+  generation: 1,
+  destinationId: newId('dst', 1),
+  lane: 'normal' as const,
+})
 /** In jobs of one, as they come when little happens. */
-async function addOneByOne(producer: Producer, added: readonly { id: string; generation: number }[]): Promise<void> {
+async function addOneByOne(producer: Producer, added: readonly LaneHint[]): Promise<void> {
   for (const one of added) await producer.addDeliveries([one])
 }
 const deliveries = (n: number) => Array.from({ length: n }, () => delivery())
@@ -110,10 +116,7 @@ describe('taking', () => {
 
   it.each([
     ['jobs of one', addOneByOne],
-    [
-      'jobs of many',
-      (producer: Producer, added: { id: string; generation: number }[]) => producer.addDeliveries(added),
-    ],
+    ['jobs of many', (producer: Producer, added: LaneHint[]) => producer.addDeliveries(added)],
   ])('has as many handlers at work as its concurrency says, and no more (%s)', async (_, add) => {
     const producer = await openProducer()
     const { started, handle, open } = gate()
@@ -200,7 +203,11 @@ describe('what can not be read', () => {
     ['data of another shape', { name: 'deliver', data: '{"eventIds":["evt_1"]}', opts: '{}' }],
     [
       'an id that is none',
-      { name: 'deliver', data: '{"deliveries":[{"id":"dlv_1; DROP","generation":1}]}', opts: '{}' },
+      { name: 'deliver', data: JSON.stringify({ deliveries: [{ ...delivery(), id: 'dlv_1; DROP' }] }), opts: '{}' },
+    ],
+    [
+      'a delivery of no destination',
+      { name: 'deliver', data: JSON.stringify({ deliveries: [{ id: delivery().id, generation: 1 }] }), opts: '{}' },
     ],
     ['no deliveries', { name: 'deliver', data: '{"deliveries":[]}', opts: '{}' }],
     ['no data at all', { name: 'deliver' }],

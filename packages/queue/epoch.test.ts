@@ -76,7 +76,14 @@ describe('the flags of the queues', () => {
     })
     await consumer.start()
     await vi.waitUntil(() => producer.healthy() && consumer.running())
-    await producer.addDeliveries(Array.from({ length: 5 }, (_, i) => ({ id: newId('dlv', i), generation: 1 })))
+    await producer.addDeliveries(
+      Array.from({ length: 5 }, (_, i) => ({
+        id: newId('dlv', i),
+        generation: 1,
+        destinationId: newId('dst', i),
+        lane: 'normal',
+      })),
+    )
     await new Promise((resolve) => setTimeout(resolve, 200))
     expect(got).toEqual([])
     expect(await epoch.resetQueueFlags()).toBe(true)
@@ -99,7 +106,7 @@ describe('the queues for the board', () => {
     onTestFinished(() => board.close())
     await vi.waitFor(() => board.queues[0]?.getJobCounts())
     expect(await server.ask.keys('*')).toEqual([])
-    expect(board.queues.map(({ name }) => name)).toEqual(['route', 'deliver'])
+    expect(board.queues.map(({ name }) => name)).toEqual(['route', 'deliver', 'deliver-retry', 'deliver-quarantine'])
     await server.ask.lpush('{tenterhook}:deliver:wait', 'd-x')
     expect(await board.queues[1]?.getWaitingCount()).toBe(1)
   })

@@ -1,4 +1,5 @@
-import { deliveryId, eventId } from '@tenterhook/schemas/ids'
+import { deliveryId, destinationId, eventId } from '@tenterhook/schemas/ids'
+import type { Lane } from '@tenterhook/schemas/states'
 import { z } from 'zod'
 
 /**
@@ -9,8 +10,16 @@ import { z } from 'zod'
 /** In braces, so that on a Redis Cluster all keys of all queues share one hash slot: BullMQ's scripts need that. */
 export const queuePrefix = '{tenterhook}'
 
-export const queueNames = ['route', 'deliver'] as const
+export const queueNames = ['route', 'deliver', 'deliver-retry', 'deliver-quarantine'] as const
 export type QueueName = (typeof queueNames)[number]
+export type DeliverQueue = Exclude<QueueName, 'route'>
+
+/** A queue for each lane: what waits in one is never ahead of what waits in another. */
+export const deliverQueues = {
+  normal: 'deliver',
+  retry: 'deliver-retry',
+  quarantine: 'deliver-quarantine',
+} as const satisfies Record<Lane, DeliverQueue>
 
 /** Event ids in one route job: bounds the transaction that a router opens for it. */
 export const routeEventsPerJobMax = 200
@@ -25,20 +34,26 @@ export const routeEventsPerJobMax = 200
  */
 export const deliveriesPerJobMax = 16
 
-const delivery = z.object({ id: deliveryId, generation: z.int().nonnegative() })
+/** The destination is there so that who takes the hint can tell, without asking Postgres, whether it has a socket for it. */
+const delivery = z.object({ id: deliveryId, generation: z.int().nonnegative(), destinationId })
+const deliverJob = z.object({ deliveries: z.array(delivery).min(1).max(deliveriesPerJobMax) })
 
 export const jobSchemas = {
   route: z.object({ eventIds: z.array(eventId).min(1).max(routeEventsPerJobMax) }),
-  deliver: z.object({ deliveries: z.array(delivery).min(1).max(deliveriesPerJobMax) }),
+  deliver: deliverJob,
+  'deliver-retry': deliverJob,
+  'deliver-quarantine': deliverJob,
 }
 
 /** As a producer writes them. */
 export type RouteJob = Readonly<{ eventIds: readonly string[] }>
 export type DeliverJob = Readonly<{ deliveries: readonly DeliveryHint[] }>
-export type DeliveryHint = Readonly<{ id: string; generation: number }>
+export type DeliveryHint = Readonly<{ id: string; generation: number; destinationId: string }>
+/** An admitted delivery, and the lane it was admitted to. */
+export type LaneHint = DeliveryHint & Readonly<{ lane: Lane }>
 
 /** What a consumer hands over, checked: a route job whole, a deliver job delivery by delivery. */
-export type HintOf = { route: z.infer<typeof jobSchemas.route>; deliver: z.infer<typeof delivery> }
+export type HintOf = { route: z.infer<typeof jobSchemas.route> } & Record<DeliverQueue, z.infer<typeof delivery>>
 
 /**
  * Id of a route job: its first event. Ingest adds an event once and the sweeper routes in place, so no

@@ -1,5 +1,7 @@
 import { newId } from '@tenterhook/schemas/ids'
+import type { Lane } from '@tenterhook/schemas/states'
 import { afterEach, beforeEach, describe, expect, it, onTestFinished, vi } from 'vitest'
+import type { LaneHint } from './names.ts'
 import { createProducer, type Producer } from './producer.ts'
 import { startRedisServer, type RedisServer } from './redis-server.fixture.ts'
 
@@ -22,7 +24,14 @@ async function openProducer(url = server.url): Promise<Producer> {
   return producer
 }
 
-const delivery = (generation = 1) => ({ id: newId('dlv', Date.now()), generation })
+const delivery = (generation = 1, lane: Lane = 'normal') => ({
+  id: newId('dlv', Date.now()),
+  generation,
+  destinationId: newId('dst', Date.now()),
+  lane,
+})
+/** As Redis may see it. */
+const stored = ({ id, generation, destinationId }: LaneHint) => ({ id, generation, destinationId })
 const waiting = () => server.ask.lrange('{tenterhook}:deliver:wait', 0, -1)
 const job = (queue: string, id: string) => server.ask.hgetall(`{tenterhook}:${queue}:${id}`)
 
@@ -33,9 +42,12 @@ describe('adding', () => {
     const second = delivery(1)
     expect(await addDeliveries([first, second])).toBe(true)
     expect(await waiting()).toEqual([`d-${first.id}-7`])
-    const stored = await job('deliver', `d-${first.id}-7`)
-    expect(stored).toMatchObject({ data: JSON.stringify({ deliveries: [first, second] }), delay: '0' })
-    expect(JSON.parse(stored['opts'] ?? '')).toMatchObject({ attempts: 1, removeOnComplete: true, removeOnFail: true })
+    const record = await job('deliver', `d-${first.id}-7`)
+    expect(record).toMatchObject({
+      data: JSON.stringify({ deliveries: [stored(first), stored(second)] }),
+      delay: '0',
+    })
+    expect(JSON.parse(record['opts'] ?? '')).toMatchObject({ attempts: 1, removeOnComplete: true, removeOnFail: true })
     expect(counts().added.deliver).toBe(2)
   })
 
@@ -45,10 +57,10 @@ describe('adding', () => {
     expect(await addDeliveries(added)).toBe(true)
     const jobs = (await waiting()).toReversed()
     expect(jobs).toEqual([`d-${added[0]?.id}-1`, `d-${added[16]?.id}-1`, `d-${added[32]?.id}-1`])
-    const stored = await Promise.all(
+    const records = await Promise.all(
       jobs.map(async (id) => JSON.parse((await job('deliver', id))['data'] ?? '').deliveries),
     )
-    expect(stored.flat()).toEqual(added)
+    expect(records.flat()).toEqual(added.map(stored))
   })
 
   it('adds at once what comes alone', async () => {
@@ -58,11 +70,23 @@ describe('adding', () => {
     expect(performance.now() - from).toBeLessThan(100)
   })
 
-  it('stores nothing of a delivery but its id and generation, whatever is passed', async () => {
+  it('stores nothing of a delivery but ids and generation, whatever is passed', async () => {
     const { addDeliveries } = await openProducer()
-    const one = { ...delivery(), destinationId: 'dst_x', body: 'secret' }
+    const one = { ...delivery(), tenant: 'acme', body: 'secret' }
     await addDeliveries([one])
-    expect(JSON.stringify(await job('deliver', `d-${one.id}-1`))).not.toMatch(/secret|dst_x/)
+    expect(JSON.stringify(await job('deliver', `d-${one.id}-1`))).not.toMatch(/secret|acme/)
+  })
+
+  it('puts each delivery on the queue of its lane', async () => {
+    const { addDeliveries, counts } = await openProducer()
+    const [normal, retry, quarantine] = [delivery(1), delivery(2, 'retry'), delivery(3, 'quarantine')]
+    expect(await addDeliveries([quarantine, normal, retry, delivery(4)])).toBe(true)
+    expect(await waiting()).toEqual([`d-${normal.id}-1`])
+    expect(await job('deliver-retry', `d-${retry.id}-2`)).toMatchObject({
+      data: JSON.stringify({ deliveries: [stored(retry)] }),
+    })
+    expect(await server.ask.lrange('{tenterhook}:deliver-quarantine:wait', 0, -1)).toEqual([`d-${quarantine.id}-3`])
+    expect(counts().added).toEqual({ route: 0, deliver: 2, 'deliver-retry': 1, 'deliver-quarantine': 1 })
   })
 
   it('puts the events of one turn into one route job named by the first', async () => {
@@ -193,7 +217,7 @@ describe('while Redis is away', () => {
     expect(lines).toEqual(['redis.down', 'redis.up'])
   })
 
-  it('holds at most 20,000 ids while a batch is on its way, and counts what it drops', async () => {
+  it('holds at most 20,000 ids while a batch is on its way, and drops and counts only what does not fit', async () => {
     const producer = await openProducer()
     server.freeze()
     const ids = (n: number) => Array.from({ length: n }, (_, i) => newId('evt', i))
@@ -201,7 +225,7 @@ describe('while Redis is away', () => {
     await new Promise((resolve) => setTimeout(resolve, 20))
     producer.addRoute(ids(15_000))
     producer.addRoute(ids(6_000))
-    expect(producer.counts().dropped.route).toBe(6_000)
+    expect(producer.counts().dropped.route).toBe(1_000)
     producer.addRoute(ids(5_000))
     expect(producer.counts().dropped.route).toBe(6_000)
     await vi.waitUntil(() => producer.counts().dropped.route === 26_000, { timeout: 4_000 })

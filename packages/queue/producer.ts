@@ -1,13 +1,18 @@
 import { aborted } from 'node:util'
+import { lanes } from '@tenterhook/schemas/states'
 import type { JobsOptions } from 'bullmq'
 import { createBatcher, type Batcher } from './batcher.ts'
 import { openQueue, openRedis, type QueueLog } from './connection.ts'
 import {
   deliverJobId,
+  deliverQueues,
   deliveriesPerJobMax,
+  queueNames,
   routeEventsPerJobMax,
   routeJobId,
   type DeliveryHint,
+  type DeliverQueue,
+  type LaneHint,
   type QueueName,
 } from './names.ts'
 import { throttle } from './throttle.ts'
@@ -20,8 +25,8 @@ import { throttle } from './throttle.ts'
 export type Producer = Readonly<{
   /** Hints that these events are accepted. Returns at once. */
   addRoute(eventIds: readonly string[]): void
-  /** True when Redis has all of them. False within about a second, at once while it is known not to work. */
-  addDeliveries(deliveries: readonly DeliveryHint[]): Promise<boolean>
+  /** Each to the queue of its lane. True when Redis has all of them; false within about a second, at once while it is known not to work. */
+  addDeliveries(deliveries: readonly LaneHint[]): Promise<boolean>
   /** False while Redis is down, slow or refusing: the caller then gives its rows an immediate wake-up time instead of the queue wait. */
   healthy(): boolean
   counts(): ProducerCounts
@@ -53,12 +58,8 @@ const jobOptions = { attempts: 1, removeOnComplete: true, removeOnFail: true } s
 
 export function createProducer(params: { url: string; log: QueueLog }): Producer {
   const redis = openRedis({ url: params.url, log: params.log, role: 'producer', kind: 'fail-fast' })
-  const queues = { route: openQueue(redis, 'route'), deliver: openQueue(redis, 'deliver') }
-  const counts = {
-    added: { route: 0, deliver: 0 },
-    dropped: { route: 0, deliver: 0 },
-    failed: { route: 0, deliver: 0 },
-  }
+  const queues = byQueue((name) => openQueue(redis, name))
+  const counts = { added: byQueue(() => 0), dropped: byQueue(() => 0), failed: byQueue(() => 0) }
   let slowBatches = 0
   let resting = false
   let stopping: Promise<void> | undefined
@@ -118,6 +119,18 @@ export function createProducer(params: { url: string; log: QueueLog }): Producer
     }
   }
 
+  const deliverBatcher = (queue: DeliverQueue) =>
+    createBatcher<DeliveryHint>({
+      heldMax,
+      batchMax: deliveriesPerBatchMax,
+      intervalMs: batchIntervalMs,
+      send: (hints) =>
+        send(queue, hints, deliveriesPerJobMax, (some) => {
+          // Field by field: a caller's row may hold more than Redis may see.
+          const deliveries = some.map(({ id, generation, destinationId }) => ({ id, generation, destinationId }))
+          return { id: deliverJobId({ deliveries }), data: { deliveries } }
+        }),
+    })
   const batchers = {
     route: createBatcher<string>({
       heldMax,
@@ -129,39 +142,53 @@ export function createProducer(params: { url: string; log: QueueLog }): Producer
           data: { eventIds: some },
         })),
     }),
-    deliver: createBatcher<DeliveryHint>({
-      heldMax,
-      batchMax: deliveriesPerBatchMax,
-      intervalMs: batchIntervalMs,
-      send: (hints) =>
-        send('deliver', hints, deliveriesPerJobMax, (some) => {
-          // Field by field: a caller's row may hold more than Redis may see.
-          const deliveries = some.map(({ id, generation }) => ({ id, generation }))
-          return { id: deliverJobId({ deliveries }), data: { deliveries } }
-        }),
-    }),
+    deliver: deliverBatcher('deliver'),
+    'deliver-retry': deliverBatcher('deliver-retry'),
+    'deliver-quarantine': deliverBatcher('deliver-quarantine'),
   }
 
   const healthy = () => redis.up() && slowBatches === 0 && !resting && stopping === undefined
 
-  function add<T>(queue: QueueName, batcher: Batcher<T>, entries: readonly T[]): Promise<boolean> {
-    if (healthy() && batcher.held() + entries.length <= heldMax) return batcher.push(entries)
-    counts.dropped[queue] += entries.length
-    return Promise.resolve(false)
+  /** Takes what fits; the rest is the sweeper's. */
+  async function add<T>(queue: QueueName, batcher: Batcher<T>, entries: readonly T[]): Promise<boolean> {
+    const taken = healthy() ? entries.slice(0, heldMax - batcher.held()) : []
+    counts.dropped[queue] += entries.length - taken.length
+    return (await batcher.push(taken)) && taken.length === entries.length
   }
 
   return {
     addRoute: (eventIds) => void add('route', batchers.route, eventIds),
-    addDeliveries: (deliveries) => add('deliver', batchers.deliver, deliveries),
+    async addDeliveries(deliveries) {
+      const added = await Promise.all(
+        lanes.map((lane) => {
+          const queue = deliverQueues[lane]
+          return add(
+            queue,
+            batchers[queue],
+            deliveries.filter((one) => one.lane === lane),
+          )
+        }),
+      )
+      return added.every(Boolean)
+    },
     healthy,
     counts: () => structuredClone(counts),
     stop(signal) {
       stopping ??= (async () => {
-        const drained = Promise.all([batchers.route.drained(), batchers.deliver.drained()])
+        const drained = Promise.all(queueNames.map((queue) => batchers[queue].drained()))
         await Promise.race([drained, aborted(signal, signal)])
         redis.close()
       })()
       return stopping
     },
+  }
+}
+
+function byQueue<T>(make: (name: QueueName) => T): Record<QueueName, T> {
+  return {
+    route: make('route'),
+    deliver: make('deliver'),
+    'deliver-retry': make('deliver-retry'),
+    'deliver-quarantine': make('deliver-quarantine'),
   }
 }

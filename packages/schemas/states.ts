@@ -5,6 +5,13 @@ export type EventState = (typeof eventStates)[number]
 export const deliveryStates = ['pending', 'queued', 'leased', 'retrying', 'delivered', 'dead', 'cancelled'] as const
 export type DeliveryState = (typeof deliveryStates)[number]
 
+/**
+ * Where a delivery runs once it is admitted, each lane with sockets of its own: `quarantine` when its destination is slow
+ * or failing, else `retry` when it has failed before.
+ */
+export const lanes = ['normal', 'retry', 'quarantine'] as const
+export type Lane = (typeof lanes)[number]
+
 /** Why a delivery is a dead letter. */
 export const deadReasons = [
   'retries_used_up',

@@ -60,17 +60,22 @@ export async function putSource(
   await remember(change, 'source', id)
 }
 
-/** Inserts the destination, or replaces it under its id as the next version; its pause and window stay. */
+/** Inserts the destination, or replaces it under its id as the next version; its pause, its health and its window stay. */
 export async function putDestination(
   change: ConfigChange,
   { id, spec, managedBy }: Put<DestinationId, DestinationSpec>,
   keys: EncryptionKeys,
 ): Promise<void> {
   const { open, secret } = splitDestinationSecrets(spec)
+  const { tenant = '', limits = {} } = spec
   await change.db.query({
-    text: `INSERT INTO destinations AS t (id, name, spec, secrets, managed_by, attempt_timeout_ms) VALUES ($1, $2, $3, $4, $5, $6)
+    // Beside the spec stands what feeding and leasing read of it.
+    text: `INSERT INTO destinations AS t (id, name, spec, secrets, managed_by, attempt_timeout_ms,
+        tenant, rate_per_second, rate_per_minute, rate_per_hour, concurrency) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
       ON CONFLICT (id) DO UPDATE SET name = excluded.name, spec = excluded.spec, secrets = excluded.secrets, managed_by = excluded.managed_by,
-        attempt_timeout_ms = excluded.attempt_timeout_ms, version = t.version + 1, updated_at = clock()`,
+        attempt_timeout_ms = excluded.attempt_timeout_ms, tenant = excluded.tenant, rate_per_second = excluded.rate_per_second,
+        rate_per_minute = excluded.rate_per_minute, rate_per_hour = excluded.rate_per_hour, concurrency = excluded.concurrency,
+        version = t.version + 1, updated_at = clock()`,
     values: [
       id,
       spec.name,
@@ -78,12 +83,20 @@ export async function putDestination(
       secret === undefined ? null : sealSecret(keys, id, secret),
       managedBy,
       durationMs(spec.timeout),
+      tenant,
+      limits.perSecond ?? null,
+      limits.perMinute ?? null,
+      limits.perHour ?? null,
+      limits.concurrency ?? null,
     ],
   })
   await remember(change, 'destination', id)
 }
 
-/** Inserts the connection, or replaces it under its id as the next version. Its filter was compiled by the caller. */
+/**
+ * Inserts the connection, or replaces it under its id as the next version; its pause stays. Its filter and the path of its
+ * order were checked by the caller.
+ */
 export async function putConnection(
   change: ConfigChange,
   {
@@ -95,10 +108,11 @@ export async function putConnection(
   }: Put<ConnectionId, ConnectionSpec> & { sourceId: SourceId; destinationId: DestinationId },
 ): Promise<void> {
   await change.db.query({
-    text: `INSERT INTO connections AS t (id, name, spec, managed_by, source_id, destination_id) VALUES ($1, $2, $3, $4, $5, $6)
+    text: `INSERT INTO connections AS t (id, name, spec, managed_by, source_id, destination_id, order_skip) VALUES ($1, $2, $3, $4, $5, $6, $7)
       ON CONFLICT (id) DO UPDATE SET name = excluded.name, spec = excluded.spec, managed_by = excluded.managed_by,
-        source_id = excluded.source_id, destination_id = excluded.destination_id, version = t.version + 1, updated_at = clock()`,
-    values: [id, spec.name, JSON.stringify(spec), managedBy, sourceId, destinationId],
+        source_id = excluded.source_id, destination_id = excluded.destination_id, order_skip = excluded.order_skip,
+        version = t.version + 1, updated_at = clock()`,
+    values: [id, spec.name, JSON.stringify(spec), managedBy, sourceId, destinationId, spec.order?.onFailure === 'skip'],
   })
   await remember(change, 'connection', id)
 }

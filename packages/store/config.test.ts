@@ -1,12 +1,13 @@
 import { randomBytes } from 'node:crypto'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { newId } from '@tenterhook/schemas/ids'
-import { destinationSpec } from '@tenterhook/schemas/destination'
+import { connectionSpec, type ConnectionInput } from '@tenterhook/schemas/connection'
+import { destinationSpec, type DestinationInput } from '@tenterhook/schemas/destination'
 import { sourceSpec } from '@tenterhook/schemas/source'
 import { until } from '../../test/support/poll.ts'
 import { openTestStore, testKeys, type TestStore } from '../../test/support/store.ts'
-import { readConfig } from './config.ts'
-import { changeConfig, putDestination, putSource, remove } from './config-change.ts'
+import { readConfig, readConnections } from './config.ts'
+import { changeConfig, putConnection, putDestination, putSource, remove } from './config-change.ts'
 import { checkStore, readDurability } from './durability.ts'
 import { migrate } from './migrate.ts'
 import { daysAhead, ensurePartitions } from './partitions.ts'
@@ -44,6 +45,41 @@ describe('configuration', () => {
     expect(config.version).toBe(version)
     expect(config.sources).toEqual([{ id: src, version: 1, managedBy: 'file', spec: sourceInput }])
     expect(config.destinations).toEqual([{ id: dst, version: 1, managedBy: 'file', spec: destinationInput }])
+  })
+
+  test('has what feeding and leasing read of a destination and a connection beside their specs, also when it goes', async () => {
+    const [src, dst, con] = [newId('src', Date.now()), newId('dst', Date.now()), newId('con', Date.now())]
+    const put = (destination: Partial<DestinationInput>, connection: Partial<ConnectionInput>) =>
+      changeConfig(store.durable, async (change) => {
+        const [name, managedBy] = ['limited', 'test']
+        const spec = destinationSpec.parse({ name, url: 'https://limited.example', ...destination })
+        await putDestination(change, { id: dst, spec, managedBy }, testKeys)
+        const rule = connectionSpec.parse({ name, source: 'any', destination: name, ...connection })
+        await putConnection(change, { id: con, spec: rule, managedBy, sourceId: src, destinationId: dst })
+      })
+    const read = async () => {
+      const { rows } = await store.durable.query<Record<string, unknown>>({
+        text: `SELECT t.tenant, t.rate_per_second, t.rate_per_minute, t.rate_per_hour, t.concurrency, n.order_skip
+          FROM destinations t, connections n WHERE t.id = $1 AND n.id = $2`,
+        values: [dst, con],
+      })
+      return Object.values(rows[0] ?? {})
+    }
+    await put(
+      { tenant: 'acme', limits: { perSecond: 5, perHour: 1_000, concurrency: 2 } },
+      { order: { by: 'body.id', onFailure: 'skip' } },
+    )
+    expect(await read()).toEqual(['acme', 5, null, 1_000, 2, true])
+    const [connection] = await readConnections(store.durable, [con])
+    expect(connection?.spec.order).toEqual({ by: 'body.id', onFailure: 'skip' })
+    await put({ limits: { perMinute: 60 } }, { order: 'body.id' })
+    expect(await read()).toEqual(['', null, 60, null, null, false])
+    await put({}, {})
+    expect(await read()).toEqual(['', null, null, null, null, false])
+    await changeConfig(store.durable, async (change) => {
+      await remove(change, 'connection', con)
+      await remove(change, 'destination', dst)
+    })
   })
 
   test('keeps no secret in the clear, in no table', async () => {

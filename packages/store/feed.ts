@@ -1,10 +1,22 @@
-import type { DeliveryId, DestinationId } from '@tenterhook/schemas/ids'
+import type { ConnectionId, DeliveryId, DestinationId } from '@tenterhook/schemas/ids'
+import type { Lane } from '@tenterhook/schemas/states'
 import type { Db } from './connect.ts'
 
 export interface Admitted {
   id: DeliveryId
   generation: number
   destinationId: DestinationId
+  lane: Lane
+}
+
+export interface Fed {
+  admitted: Admitted[]
+  /** Another feeder holds them: ask again soon. */
+  skipped: DestinationId[]
+  /** Their rate limits allow more after that time: ask then. */
+  later: { id: DestinationId; afterMs: number }[]
+  /** They took all they might, and more is due: ask again when it is their turn. */
+  more: DestinationId[]
 }
 
 /** When the sweep leases an admitted delivery that no job brought: well past the queue's usual latency, or every backlog is swept twice. */
@@ -12,68 +24,166 @@ export const queueWaitMs = 10_000
 
 /** How many deliveries of a deleted destination one call ends. */
 const deletedMax = 1_000
+/** Deliveries of a destination with a rate limit are admitted this long before their leases can be had, so that none comes late. */
+const rateAheadMs = 2_000
 
 /**
- * T3 for each of these destinations: admits as many due deliveries as its window has room for. `queueWaitMs` is when
- * the sweep may lease them without a job; 0 when there is no queue to wait for. `skipped` were held by another
- * feeder: ask again soon.
+ * T3 for each of these destinations: admits as many due deliveries as its window has room for, at most `max`.
+ * `queueWaitMs` is when the sweep may lease them without a job; 0 when there is no queue to wait for.
  */
 export async function feed(
   db: Db,
-  destinationIds: readonly DestinationId[],
+  wanted: ReadonlyArray<{ id: DestinationId; max: number }>,
   queueWaitMs: number,
-): Promise<{ admitted: Admitted[]; skipped: DestinationId[] }> {
+): Promise<Fed> {
   const { rows } = await db.query<{
     destination: DestinationId
-    delivery: DeliveryId
+    delivery: DeliveryId | null
     delivery_generation: number
+    delivery_lane: Lane
     locked: boolean
+    later_ms: number | null
   }>({
     name: 'feed',
-    text: `SELECT destination, delivery, delivery_generation, locked FROM feed_v1($1, $2 * interval '1 millisecond', $3)`,
-    values: [destinationIds, queueWaitMs, deletedMax],
+    text: `SELECT destination, delivery, delivery_generation, delivery_lane, locked, later_ms
+      FROM feed_v1($1, $2, $3 * interval '1 millisecond', $4, $5)`,
+    values: [wanted.map((one) => one.id), wanted.map((one) => one.max), queueWaitMs, rateAheadMs, deletedMax],
   })
-  const admitted: Admitted[] = []
-  const skipped: DestinationId[] = []
+  const fed: Fed = { admitted: [], skipped: [], later: [], more: [] }
   for (const row of rows) {
-    if (row.locked) skipped.push(row.destination)
-    else admitted.push({ id: row.delivery, generation: row.delivery_generation, destinationId: row.destination })
+    if (row.delivery !== null)
+      fed.admitted.push({
+        id: row.delivery,
+        generation: row.delivery_generation,
+        destinationId: row.destination,
+        lane: row.delivery_lane,
+      })
+    else if (row.locked) fed.skipped.push(row.destination)
+    else if (row.later_ms !== null) fed.later.push({ id: row.destination, afterMs: row.later_ms })
+    else fed.more.push(row.destination)
   }
-  return { admitted, skipped }
+  return fed
 }
 
 /**
- * Destinations that have waiting deliveries whose time has come and that may be fed, at most `rowsMax`.
- * Walks the index from destination to destination, so a long backlog of one costs one step.
+ * Destinations after `after` in the order of their ids that have waiting deliveries whose time has come and that may be
+ * fed, at most `rowsMax`. Walks the index from destination to destination, so a long backlog of one costs one step.
  */
-export async function dueDestinations(db: Db, rowsMax: number): Promise<DestinationId[]> {
-  const { rows } = await db.query<{ id: DestinationId }>({
+export async function dueDestinations(
+  db: Db,
+  after: DestinationId | null,
+  rowsMax: number,
+): Promise<{ id: DestinationId; tenant: string }[]> {
+  const { rows } = await db.query<{ id: DestinationId; tenant: string }>({
     name: 'due_destinations',
     text: `WITH RECURSIVE waiting AS (
-        (SELECT destination_id AS id FROM deliveries WHERE due_at IS NOT NULL AND NOT admitted ORDER BY destination_id LIMIT 1)
+        (SELECT destination_id AS id FROM deliveries
+         WHERE due_at IS NOT NULL AND NOT admitted AND destination_id > $1 ORDER BY destination_id LIMIT 1)
         UNION ALL
         SELECT (SELECT d.destination_id FROM deliveries d
                 WHERE d.due_at IS NOT NULL AND NOT d.admitted AND d.destination_id > w.id ORDER BY d.destination_id LIMIT 1)
         FROM waiting w WHERE w.id IS NOT NULL)
-      SELECT t.id FROM waiting w JOIN destinations t ON t.id = w.id
+      SELECT t.id, t.tenant FROM waiting w JOIN destinations t ON t.id = w.id
       WHERE (t.deleted_at IS NOT NULL OR (NOT t.paused AND t.closed_until <= clock()))
         AND EXISTS (SELECT 1 FROM deliveries d WHERE d.destination_id = t.id AND d.due_at IS NOT NULL AND NOT d.admitted AND d.due_at <= clock())
-      LIMIT $1`,
-    values: [rowsMax],
+      LIMIT $2`,
+    values: [after ?? '', rowsMax],
   })
-  return rows.map((row) => row.id)
+  return rows
 }
 
-/** Ends what is over its maximum age behind a paused or closed destination, where nothing is fed; at most `rowsMax`. */
+/** Deliveries in the queues or under way, of all destinations: what bounds Redis. */
+export async function countAdmitted(db: Db): Promise<number> {
+  const { rows } = await db.query<{ n: number }>({
+    name: 'count_admitted',
+    text: 'SELECT count(*)::int AS n FROM deliveries WHERE admitted',
+    values: [],
+  })
+  return rows[0]?.n ?? 0
+}
+
+/**
+ * Sends admitted deliveries that no lease was taken for back to waiting, in their old place in line: their destination
+ * can't take them soon. What was leased, ended or admitted anew meanwhile stays as it is.
+ */
+export async function handBack(
+  db: Db,
+  admitted: ReadonlyArray<{ id: DeliveryId; generation: number }>,
+): Promise<number> {
+  const { rowCount } = await db.query({
+    name: 'hand_back',
+    text: `WITH l AS MATERIALIZED (
+        SELECT d.id FROM deliveries d JOIN unnest($1::text[], $2::int[]) AS j(id, generation) ON j.id = d.id AND j.generation = d.generation
+        WHERE d.state = 'queued' ORDER BY d.id FOR UPDATE OF d SKIP LOCKED)
+      UPDATE deliveries d SET state = 'pending', admitted = false, wake_at = NULL, due_at = d.created_at FROM l WHERE d.id = l.id`,
+    values: [admitted.map((one) => one.id), admitted.map((one) => one.generation)],
+  })
+  return rowCount ?? 0
+}
+
+/** Ends what is over its maximum age behind a pause or a closed destination, where nothing is fed; at most `rowsMax`. */
 export async function expireHeld(db: Db, rowsMax: number): Promise<number> {
   const { rowCount } = await db.query({
     name: 'expire_held',
     text: `WITH over AS MATERIALIZED (
         SELECT d.id FROM destinations t JOIN deliveries d ON d.destination_id = t.id
-        WHERE (t.paused OR t.closed_until > clock()) AND d.due_at IS NOT NULL AND NOT d.admitted AND d.expires_at <= clock()
+        WHERE (t.paused OR t.closed_until > clock() OR EXISTS (SELECT 1 FROM connections c WHERE c.destination_id = t.id AND c.paused))
+          AND d.due_at IS NOT NULL AND NOT d.admitted AND d.expires_at <= clock()
         LIMIT $1 FOR UPDATE OF d SKIP LOCKED)
       UPDATE deliveries d SET state = 'dead', dead_reason = 'expired', due_at = NULL, finished_at = clock() FROM over WHERE d.id = over.id`,
     values: [rowsMax],
   })
   return rowCount ?? 0
+}
+
+export interface OrderKey {
+  connectionId: ConnectionId
+  orderKey: string
+}
+
+/** Lets the feed look again at the first blocked delivery of each of these keys: one before it ended, or failed. */
+export async function unblock(db: Db, keys: readonly OrderKey[]): Promise<void> {
+  await db.query({
+    name: 'unblock',
+    text: `WITH next AS MATERIALIZED (
+        SELECT DISTINCT x.id FROM unnest($1::text[], $2::text[]) AS k(connection, order_key), LATERAL (
+          SELECT d.id FROM deliveries d
+          WHERE d.connection_id = k.connection AND d.order_key = k.order_key AND d.order_key IS NOT NULL AND d.due_at IS NOT NULL AND d.blocked
+          ORDER BY d.seq LIMIT 1) x),
+      l AS MATERIALIZED (SELECT d.id FROM next JOIN deliveries d ON d.id = next.id WHERE d.blocked ORDER BY d.id FOR UPDATE OF d)
+      UPDATE deliveries d SET blocked = false FROM l WHERE d.id = l.id`,
+    values: [keys.map((key) => key.connectionId), keys.map((key) => key.orderKey)],
+  })
+}
+
+/**
+ * Repairs what `unblock` missed: of the next `keysMax` order keys with unfinished deliveries after `after`, those that no
+ * delivery may be fed for though one should be. Returns the last key it looked at, for the next call; null at the end.
+ */
+export async function unblockStuck(db: Db, after: OrderKey | null, keysMax: number): Promise<OrderKey | null> {
+  const { rows } = await db.query<{ connection_id: ConnectionId; order_key: string; stuck: boolean }>({
+    name: 'unblock_stuck',
+    text: `WITH RECURSIVE key AS (
+        (SELECT d.connection_id, d.order_key, 1 AS n FROM deliveries d
+         WHERE d.order_key IS NOT NULL AND d.due_at IS NOT NULL AND (d.connection_id, d.order_key) > ($1, $2)
+         ORDER BY d.connection_id, d.order_key LIMIT 1)
+        UNION ALL
+        SELECT x.connection_id, x.order_key, k.n + 1 FROM key k, LATERAL (
+          SELECT d.connection_id, d.order_key FROM deliveries d
+          WHERE d.order_key IS NOT NULL AND d.due_at IS NOT NULL AND (d.connection_id, d.order_key) > (k.connection_id, k.order_key)
+          ORDER BY d.connection_id, d.order_key LIMIT 1) x
+        WHERE k.n < $3)
+      SELECT key.connection_id, key.order_key,
+        coalesce((SELECT d.blocked FROM deliveries d WHERE d.connection_id = key.connection_id AND d.order_key = key.order_key AND d.order_key IS NOT NULL
+                  AND d.due_at IS NOT NULL ORDER BY d.seq LIMIT 1), false)
+        OR c.order_skip AND coalesce((SELECT d.blocked FROM deliveries d WHERE d.connection_id = key.connection_id AND d.order_key = key.order_key
+                  AND d.order_key IS NOT NULL AND d.due_at IS NOT NULL AND d.failures = 0 ORDER BY d.seq LIMIT 1), false) AS stuck
+      FROM key JOIN connections c ON c.id = key.connection_id ORDER BY key.n`,
+    values: [after?.connectionId ?? '', after?.orderKey ?? '', keysMax],
+  })
+  const keys = rows.map((row) => ({ connectionId: row.connection_id, orderKey: row.order_key, stuck: row.stuck }))
+  const stuck = keys.filter((key) => key.stuck)
+  if (stuck.length > 0) await unblock(db, stuck)
+  const last = keys.at(-1)
+  return last && keys.length === keysMax ? { connectionId: last.connectionId, orderKey: last.orderKey } : null
 }

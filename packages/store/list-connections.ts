@@ -11,6 +11,8 @@ export interface ConnectionView {
   source: { id: SourceId; name: string | null }
   destination: { id: DestinationId; name: string | null }
   spec: unknown
+  paused: boolean
+  pauseReason: string | null
   createdAt: Date
   updatedAt: Date
   deletedAt: Date | null
@@ -26,6 +28,8 @@ interface Row {
   destination_id: DestinationId
   destination_name: string | null
   spec: unknown
+  paused: boolean
+  pause_reason: string | null
   created_at: Date
   updated_at: Date
   deleted_at: Date | null
@@ -36,7 +40,8 @@ export async function listConnections(db: Db, filter: ConfigFilter, page: PageRe
   const { rows, next } = await readPage<Row>(db, page, {
     prefix: 'con',
     table: 'connections',
-    columns: 'id, name, version, managed_by, source_id, destination_id, spec, created_at, updated_at, deleted_at',
+    columns:
+      'id, name, version, managed_by, source_id, destination_id, spec, paused, pause_reason, created_at, updated_at, deleted_at',
     narrow: byNameOrId(filter),
     show: 'hit.*, s.name AS source_name, t.name AS destination_name',
     joins: 'LEFT JOIN sources s ON s.id = hit.source_id LEFT JOIN destinations t ON t.id = hit.destination_id',
@@ -53,6 +58,8 @@ function toView(row: Row): ConnectionView {
     source: { id: row.source_id, name: row.source_name },
     destination: { id: row.destination_id, name: row.destination_name },
     spec: row.spec,
+    paused: row.paused,
+    pauseReason: row.pause_reason,
     createdAt: row.created_at,
     updatedAt: row.updated_at,
     deletedAt: row.deleted_at,

@@ -11,8 +11,11 @@ import type { DeadReason, DeliveryState } from '@tenterhook/schemas/states'
 import type { Db } from './connect.ts'
 import { readPage, when, type Condition, type Page, type PageRequest } from './page.ts'
 
-/** Why an unfinished delivery waits although it may be due: its destination's state, never its own (PROTOCOL §1). */
-export type Held = { by: 'pause'; reason: string | null } | { by: 'closed'; until: Date }
+/** Why an unfinished delivery waits although it may be due: its destination's or connection's state, never its own (PROTOCOL §1). */
+export type HeldBy =
+  | { kind: 'destination_paused' | 'connection_paused'; reason: string | null }
+  /** Its destination failed on and on, or asked to be left alone for a while. */
+  | { kind: 'breaker_open'; until: Date }
 
 export interface DeliverySummary {
   id: DeliveryId
@@ -23,7 +26,9 @@ export interface DeliverySummary {
   seq: number
   orderKey: string | null
   state: DeliveryState
-  held: Held | null
+  heldBy: HeldBy | null
+  /** An earlier one of its order key had not ended when the feed last looked. */
+  behindEarlier: boolean
   /** Not before this, or when the sweep looks after it; null when finished. */
   dueAt: Date | null
   attempts: number
@@ -59,8 +64,9 @@ interface Row {
   seq: string
   order_key: string | null
   state: DeliveryState
-  waits_for: 'pause' | 'closed' | null
+  held_by: HeldBy['kind'] | null
   pause_reason: string | null
+  behind_earlier: boolean
   closed_until: Date
   wake_up: Date | null
   attempt: number
@@ -88,7 +94,7 @@ export async function listDeliveries(
     prefix: 'dlv',
     table: 'deliveries',
     columns: `id, event_id, source_id, connection_id, connection_version, destination_id, seq, order_key, state, due_at,
-      coalesce(wake_at, due_at) AS wake_up, attempt, failures, lost_leases, cancel_requested, expires_at, replay_of, dead_reason,
+      due_at IS NOT NULL AND blocked AS behind_earlier, coalesce(wake_at, due_at) AS wake_up, attempt, failures, lost_leases, cancel_requested, expires_at, replay_of, dead_reason,
       traceparent, created_at, finished_at`,
     narrow: [
       ...when(filter.ids, 'id = ANY(?::text[])'),
@@ -100,9 +106,10 @@ export async function listDeliveries(
       ...when(filter.destinationIds, 'destination_id = ANY(?::text[])'),
       ...conditionsOf(filter.state),
     ],
-    show: `hit.*, s.name AS source_name, n.name AS connection_name, t.name AS destination_name, t.pause_reason, t.closed_until,
-      CASE WHEN ${mayBeHeld} AND t.deleted_at IS NULL THEN
-        CASE WHEN t.paused THEN 'pause' WHEN t.closed_until > clock() THEN 'closed' END END AS waits_for`,
+    show: `hit.*, s.name AS source_name, n.name AS connection_name, t.name AS destination_name, t.closed_until,
+      CASE WHEN t.paused THEN t.pause_reason ELSE n.pause_reason END AS pause_reason,
+      CASE WHEN ${mayBeHeld} AND t.deleted_at IS NULL THEN CASE
+        WHEN t.paused THEN 'destination_paused' WHEN n.paused THEN 'connection_paused' WHEN t.closed_until > clock() THEN 'breaker_open' END END AS held_by`,
     joins: `LEFT JOIN sources s ON s.id = hit.source_id LEFT JOIN connections n ON n.id = hit.connection_id
       LEFT JOIN destinations t ON t.id = hit.destination_id`,
   })
@@ -114,8 +121,9 @@ function conditionsOf(state: DeliveryFilter['state']): Condition[] {
   if (state !== 'held') return when(state, 'state = ?')
   return [
     {
-      sql: `${mayBeHeld} AND destination_id IN (
-        SELECT t.id FROM destinations t WHERE t.deleted_at IS NULL AND (t.paused OR t.closed_until > clock()))`,
+      sql: `${mayBeHeld} AND destination_id IN (SELECT t.id FROM destinations t WHERE t.deleted_at IS NULL) AND (
+        destination_id IN (SELECT t.id FROM destinations t WHERE t.paused OR t.closed_until > clock())
+        OR connection_id IN (SELECT n.id FROM connections n WHERE n.paused))`,
     },
   ]
 }
@@ -130,7 +138,8 @@ function toSummary(row: Row): DeliverySummary {
     seq: Number(row.seq),
     orderKey: row.order_key,
     state: row.state,
-    held: heldOf(row),
+    heldBy: heldBy(row),
+    behindEarlier: row.behind_earlier,
     dueAt: row.wake_up,
     attempts: row.attempt,
     failures: row.failures,
@@ -145,11 +154,9 @@ function toSummary(row: Row): DeliverySummary {
   }
 }
 
-function heldOf(row: Row): Held | null {
-  if (row.waits_for === null) return null
-  return row.waits_for === 'pause'
-    ? { by: 'pause', reason: row.pause_reason }
-    : { by: 'closed', until: row.closed_until }
+function heldBy({ held_by: kind, pause_reason: reason, closed_until: until }: Row): HeldBy | null {
+  if (kind === null) return null
+  return kind === 'breaker_open' ? { kind, until } : { kind, reason }
 }
 
 /** Deliveries of one event that a list shows at most; its connections and replays seldom make ten. */

@@ -1,6 +1,8 @@
 import type { DestinationId } from '@tenterhook/schemas/ids'
+import type { Lane } from '@tenterhook/schemas/states'
 import type { Db } from './connect.ts'
 import { byNameOrId, type ConfigFilter } from './config-filter.ts'
+import { breakerState, type BreakerState } from './health.ts'
 import { readPage, type Page, type PageRequest } from './page.ts'
 import { secretNames } from './secret-names.ts'
 import { openSecret, type EncryptionKeys } from './secrets.ts'
@@ -17,14 +19,32 @@ export interface DestinationView {
   secretsSet: string[]
   paused: boolean
   pauseReason: string | null
-  /** Set while it is kept from new attempts (429, 503, Retry-After). */
-  closedUntil: Date | null
-  /** Deliveries admitted at once, at most. */
-  window: number
+  health: DestinationHealth
   createdAt: Date
   updatedAt: Date
   deletedAt: Date | null
 }
+
+export interface DestinationHealth {
+  state: BreakerState
+  /** Set while the breaker is open: nothing is sent to it before. */
+  waitsUntil: Date | null
+  /** Of the failures since its last success: the first, and how many. */
+  failingSince: Date | null
+  failuresInRow: number
+  /** Set while its attempts take so long that it would keep others waiting. */
+  slowUntil: Date | null
+  /** Where its deliveries run now; those that failed before run in `retry` while it is `normal`. */
+  lane: Exclude<Lane, 'retry'>
+  /** Deliveries admitted at once, at most; and now. */
+  window: number
+  admitted: number
+  /** Deliveries that are not admitted; counting stops at `waitingCountMax`. */
+  waiting: number
+}
+
+/** A page of destinations with a backlog each must still be a quick question. */
+const waitingCountMax = 1_000
 
 interface Row {
   id: DestinationId
@@ -35,8 +55,15 @@ interface Row {
   secrets: string | null
   paused: boolean
   pause_reason: string | null
+  breaker_state: BreakerState
   closed_until: Date | null
+  failing_since: Date | null
+  failures_in_row: number
+  slow_until: Date | null
+  quarantined: boolean
   win: number
+  admitted: number
+  waiting: number
   created_at: Date
   updated_at: Date
   deleted_at: Date | null
@@ -52,10 +79,14 @@ export async function listDestinations(
   const { rows, next } = await readPage<Row>(db, page, {
     prefix: 'dst',
     table: 'destinations',
-    columns: `id, name, version, managed_by, spec, secrets, paused, pause_reason, win, created_at, updated_at, deleted_at,
-      CASE WHEN closed_until > clock() THEN closed_until END AS closed_until`,
+    columns: `id, name, version, managed_by, spec, secrets, paused, pause_reason, created_at, updated_at, deleted_at,
+      failing_since, failures_in_row, feed_window(destinations) AS win, is_quarantined(destinations) AS quarantined, ${breakerState} AS breaker_state,
+      CASE WHEN closed_until > clock() THEN closed_until END AS closed_until, CASE WHEN slow_until > clock() THEN slow_until END AS slow_until`,
     narrow: byNameOrId(filter),
-    show: 'hit.*',
+    show: `hit.*,
+      (SELECT count(*)::int FROM deliveries d WHERE d.destination_id = hit.id AND d.admitted) AS admitted,
+      (SELECT count(*)::int FROM (SELECT 1 FROM deliveries d WHERE d.destination_id = hit.id AND d.due_at IS NOT NULL AND NOT d.admitted
+        LIMIT ${waitingCountMax}) w) AS waiting`,
   })
   return { rows: rows.map((row) => toView(row, keys)), next }
 }
@@ -70,8 +101,17 @@ function toView(row: Row, keys: EncryptionKeys): DestinationView {
     secretsSet: row.secrets === null ? [] : secretNames(openSecret(keys, row.id, row.secrets)),
     paused: row.paused,
     pauseReason: row.pause_reason,
-    closedUntil: row.closed_until,
-    window: row.win,
+    health: {
+      state: row.breaker_state,
+      waitsUntil: row.closed_until,
+      failingSince: row.failing_since,
+      failuresInRow: row.failures_in_row,
+      slowUntil: row.slow_until,
+      lane: row.quarantined ? 'quarantine' : 'normal',
+      window: row.win,
+      admitted: row.admitted,
+      waiting: row.waiting,
+    },
     createdAt: row.created_at,
     updatedAt: row.updated_at,
     deletedAt: row.deleted_at,

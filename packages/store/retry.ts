@@ -41,7 +41,7 @@ export async function retryDelivery(
         UPDATE deliveries d SET
           state = CASE WHEN w.state = 'retrying' THEN 'retrying' ELSE 'pending' END,
           -- What a result that commits meanwhile sets too: Postgres checks the older row's values first.
-          admitted = false, lease_token = NULL, wake_at = NULL,
+          admitted = false, blocked = false, lease_token = NULL, wake_at = NULL,
           due_at = clock(),
           expires_at = greatest(d.expires_at, clock() + $3 * interval '1 millisecond'),
           failures = CASE WHEN w.state IN ('dead', 'cancelled') THEN 0 ELSE d.failures END,

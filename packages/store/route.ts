@@ -1,4 +1,5 @@
 import type { ConnectionId, DeliveryId, DestinationId, EventId, SourceId } from '@tenterhook/schemas/ids'
+import type { Lane } from '@tenterhook/schemas/states'
 import type { Db } from './connect.ts'
 import { textArray } from './binary.ts'
 
@@ -30,20 +31,26 @@ export type Routed =
    * These moved from accepted to routed; events of the batch that are missing were routed by another copy. `queued`
    * were admitted as they were made, in their first generation; `toFeed` have deliveries that wait to be admitted.
    */
-  | { kind: 'routed'; eventIds: EventId[]; queued: DeliveryId[]; toFeed: DestinationId[] }
+  | {
+      kind: 'routed'
+      eventIds: EventId[]
+      queued: { id: DeliveryId; destinationId: DestinationId; lane: Lane }[]
+      toFeed: { id: DestinationId; tenant: string }[]
+    }
   /** The configuration is newer than the one that decided: nothing was written. */
   | { kind: 'config_changed' }
 
 /**
  * T2: in one transaction moves the accepted ones of these events to routed and inserts the deliveries of those it
  * moved, so that two copies never make a union; admits at once what has room (T3). Does nothing unless the
- * configuration still has `configVersion`. `queueWaitMs` as for feed().
+ * configuration still has `configVersion`. `queueWaitMs` as for feed(); without `admit` all is left to the feed.
  */
 export async function routeEvents(
   db: Db,
   configVersion: number,
   batch: readonly Routing[],
   queueWaitMs: number,
+  admit: boolean,
 ): Promise<Routed> {
   const deliveries = batch.flatMap((routing, i) =>
     routing.deliveries.map((delivery) => ({ ...delivery, seq: routing.seq, sourceId: routing.sourceId, event: i + 1 })),
@@ -53,10 +60,12 @@ export async function routeEvents(
     not_moved: EventId[] | null
     waiting: DeliveryId[] | null
     to_feed: DestinationId[] | null
+    to_feed_tenants: string[] | null
+    quarantined: DestinationId[] | null
   }>({
     name: 'route',
-    text: `SELECT current_version, not_moved, waiting, to_feed
-      FROM route_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15 * interval '1 millisecond')`,
+    text: `SELECT current_version, not_moved, waiting, to_feed, to_feed_tenants, quarantined
+      FROM route_v1($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15 * interval '1 millisecond', $16)`,
     values: [
       configVersion,
       batch.map((routing) => routing.eventId),
@@ -73,18 +82,22 @@ export async function routeEvents(
       deliveries.map((delivery) => delivery.maxAgeMs),
       textArray(deliveries.map((delivery) => delivery.traceparent)),
       queueWaitMs,
+      admit,
     ],
   })
   const row = rows[0]
   if (!row || Number(row.current_version) !== configVersion) return { kind: 'config_changed' }
   const notMoved = new Set(row.not_moved)
   const waiting = new Set(row.waiting)
+  const quarantined = new Set(row.quarantined)
   return {
     kind: 'routed',
     eventIds: batch.flatMap((routing) => (notMoved.has(routing.eventId) ? [] : routing.eventId)),
-    queued: deliveries.flatMap((delivery) =>
-      notMoved.has(delivery.eventId) || waiting.has(delivery.id) ? [] : delivery.id,
+    queued: deliveries.flatMap(({ id, eventId, destinationId }) =>
+      notMoved.has(eventId) || waiting.has(id)
+        ? []
+        : { id, destinationId, lane: quarantined.has(destinationId) ? 'quarantine' : 'normal' },
     ),
-    toFeed: row.to_feed ?? [],
+    toFeed: (row.to_feed ?? []).map((id, i) => ({ id, tenant: row.to_feed_tenants?.[i] ?? '' })),
   }
 }

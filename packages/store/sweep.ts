@@ -1,6 +1,7 @@
-import type { DeliveryId, DestinationId } from '@tenterhook/schemas/ids'
-import type { DeliveryState } from '@tenterhook/schemas/states'
+import type { ConnectionId, DeliveryId, DestinationId } from '@tenterhook/schemas/ids'
+import type { DeliveryState, Lane } from '@tenterhook/schemas/states'
 import type { Db } from './connect.ts'
+import { unblock } from './feed.ts'
 
 /** Lost leases are our own crashes, counted apart from the destination's failures; this many end a delivery that kills dispatchers. */
 export const lostLeasesMax = 20
@@ -10,7 +11,13 @@ export async function sweepLeases(
   db: Db,
   rowsMax: number,
 ): Promise<{ id: DeliveryId; destinationId: DestinationId; state: DeliveryState }[]> {
-  const { rows } = await db.query<{ id: DeliveryId; destination_id: DestinationId; state: DeliveryState }>({
+  const { rows } = await db.query<{
+    id: DeliveryId
+    destination_id: DestinationId
+    state: DeliveryState
+    connection_id: ConnectionId
+    order_key: string | null
+  }>({
     name: 'sweep_leases',
     text: `WITH l AS MATERIALIZED (
         SELECT id, CASE WHEN succeeded THEN 'delivered' WHEN cancel_requested THEN 'cancelled' WHEN lost_leases + 1 >= $2 THEN 'dead' ELSE 'retrying' END AS next
@@ -20,20 +27,29 @@ export async function sweepLeases(
         due_at = CASE WHEN l.next = 'retrying' THEN clock() END,
         dead_reason = CASE WHEN l.next = 'dead' THEN 'leases_lost' END,
         finished_at = CASE WHEN l.next <> 'retrying' THEN clock() END
-      FROM l WHERE d.id = l.id RETURNING d.id, d.destination_id, d.state`,
+      FROM l WHERE d.id = l.id RETURNING d.id, d.destination_id, d.state, d.connection_id, d.order_key`,
     values: [rowsMax, lostLeasesMax],
   })
+  const ordered = rows.flatMap((row) =>
+    row.order_key === null ? [] : { connectionId: row.connection_id, orderKey: row.order_key },
+  )
+  if (ordered.length > 0) await unblock(db, ordered)
   return rows.map((row) => ({ id: row.id, destinationId: row.destination_id, state: row.state }))
 }
 
-/** T7: queued deliveries whose wait for a job is over, oldest first, to be leased in place: never re-added, never renumbered. */
-export async function dueQueued(db: Db, rowsMax: number): Promise<{ id: DeliveryId; generation: number }[]> {
-  const { rows } = await db.query<{ id: DeliveryId; generation: number }>({
+/** T7: queued deliveries of a lane whose wait for a job is over, oldest first, to be leased in place: never re-added, never renumbered. */
+export async function dueQueued(
+  db: Db,
+  lane: Lane,
+  rowsMax: number,
+): Promise<{ id: DeliveryId; generation: number; destinationId: DestinationId }[]> {
+  const { rows } = await db.query<{ id: DeliveryId; generation: number; destination_id: DestinationId }>({
     name: 'due_queued',
-    text: `SELECT id, generation FROM deliveries WHERE admitted AND state = 'queued' AND wake_at <= clock() ORDER BY wake_at LIMIT $1`,
-    values: [rowsMax],
+    text: `SELECT id, generation, destination_id FROM deliveries
+      WHERE admitted AND state = 'queued' AND lane = $2 AND wake_at <= clock() ORDER BY wake_at LIMIT $1`,
+    values: [rowsMax, lane],
   })
-  return rows
+  return rows.map((row) => ({ id: row.id, generation: row.generation, destinationId: row.destination_id }))
 }
 
 /** How long the most overdue row waits already, in milliseconds; 0 when nothing is overdue. What waits for a window, a pause or its order isn't. */

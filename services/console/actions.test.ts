@@ -9,10 +9,11 @@ import {
   type EventId,
   type SourceId,
 } from '@tenterhook/schemas/ids'
+import { connectionSpec } from '@tenterhook/schemas/connection'
 import type { DeliveryState } from '@tenterhook/schemas/states'
 import { acceptEvents } from '@tenterhook/store/accept'
 import { readConfigVersion } from '@tenterhook/store/config'
-import { changeConfig, remove } from '@tenterhook/store/config-change'
+import { changeConfig, putConnection, remove } from '@tenterhook/store/config-change'
 import { cancelDelivery, pauseDestination } from '@tenterhook/store/destination-state'
 import { keepDuplicate } from '@tenterhook/store/duplicates'
 import { feed } from '@tenterhook/store/feed'
@@ -54,7 +55,7 @@ async function acceptedEvent(): Promise<EventId> {
 }
 
 /** A delivery that waits: its destination is paused until a test wants otherwise. */
-async function pendingDelivery(): Promise<DeliveryId> {
+async function pendingDelivery(orderKey: string | null = null): Promise<DeliveryId> {
   await pauseDestination(database.store.durable, destination, 'so that nothing moves by itself')
   const eventId = await acceptedEvent()
   const id = deriveDeliveryId(eventId, connection)
@@ -64,7 +65,7 @@ async function pendingDelivery(): Promise<DeliveryId> {
     connectionId: connection,
     connectionVersion: 1,
     destinationId: destination,
-    orderKey: null,
+    orderKey,
     delayMs: 0,
     maxAgeMs: 3_600_000,
     traceparent: null,
@@ -74,6 +75,7 @@ async function pendingDelivery(): Promise<DeliveryId> {
     await readConfigVersion(database.store.fast),
     [{ ...(await readRouted(database.store, eventId)), reasons: null, deliveries: [delivery] }],
     600_000,
+    true,
   )
   return id
 }
@@ -90,7 +92,7 @@ async function admit(id: DeliveryId, token?: string): Promise<void> {
   await database.store.durable.query('UPDATE destinations SET paused = false')
   const { generation } = await until(
     async () => {
-      await feed(database.store.fast, [destination], 600_000)
+      await feed(database.store.fast, [{ id: destination, max: 100 }], 600_000)
       const delivery = await stored(id)
       return delivery.state === 'queued' && delivery
     },
@@ -111,6 +113,7 @@ async function record(id: DeliveryId, token: string, next: AttemptResult['next']
   const attempt = {
     number: 1,
     destinationVersion: 1,
+    leasedAt: new Date().toISOString(),
     startedAtMs: Date.now(),
     outcome,
     status: 200,
@@ -204,12 +207,12 @@ describe('a retry', () => {
     await console.post('/v1/destinations/crm/resume')
     await retry(id)
     await until(async () => (await stored(id)).state === 'queued', { what: 'the retried delivery to be queued' })
-    const [leased] = await lease(database.store.fast, [{ id, generation: 2, token: randomUUID() }])
-    expect(leased).toMatchObject({ id, attempt: 2, failures: 0, body: Buffer.from('{}') })
+    const { leased } = await lease(database.store.fast, [{ id, generation: 2, token: randomUUID() }])
+    expect(leased).toMatchObject([{ id, attempt: 2, failures: 0, body: Buffer.from('{}') }])
   })
 
   test('of a delivered delivery is refused, and says how to send the event again', async () => {
-    const id = await finished({ kind: 'delivered' })
+    const id = await finished({ kind: 'delivered', heals: false })
     const answer = await retry(id)
     expect(answer).toMatchObject({
       status: 409,
@@ -294,7 +297,7 @@ describe('a retry', () => {
   })
 
   test('that is refused leaves its key unused', async () => {
-    const id = await finished({ kind: 'delivered' })
+    const id = await finished({ kind: 'delivered', heals: false })
     await retry(id, 'unused')
     expect(await retry(await finished({ kind: 'dead', reason: 'expired' }), 'unused')).toMatchObject({ status: 202 })
   })
@@ -319,11 +322,27 @@ describe('a cancel', () => {
     expect((await stored(id)).state).toBe('cancelled')
   })
 
+  test('of an ordered delivery lets the next of its key go', async () => {
+    const [first, second] = [await pendingDelivery('"k"'), await pendingDelivery('"k"')]
+    await admit(first)
+    await console.post('/v1/destinations/crm/resume')
+    expect((await stored(second)).state).toBe('pending')
+    await until(async () => (await console.get(`/v1/deliveries/${second}`)).json['behindEarlier'] === true, {
+      what: 'the second to be found behind the first',
+    })
+    await cancel(first)
+    await until(async () => (await stored(second)).state === 'queued', { what: 'the second to be queued' })
+    expect((await console.get(`/v1/deliveries/${second}`)).json['behindEarlier']).toBe(false)
+  })
+
   test('can be repeated, and is refused for what has ended otherwise', async () => {
     const id = await pendingDelivery()
     await cancel(id)
     expect(await cancel(id)).toMatchObject({ status: 200, json: { attemptInFlight: false } })
-    for (const next of [{ kind: 'delivered' }, { kind: 'dead', reason: 'gone' }] as const) {
+    for (const next of [
+      { kind: 'delivered', heals: false },
+      { kind: 'dead', reason: 'gone' },
+    ] as const) {
       expect(await cancel(await finished(next))).toMatchObject({ status: 409, json: { code: 'already_ended' } })
     }
     expect((await cancel('dlv_00000000000000000000000000')).status).toBe(404)
@@ -351,6 +370,18 @@ describe('a destination', () => {
     await until(async () => (await stored(id)).state === 'queued', { what: 'the held delivery to be queued' })
   })
 
+  test('that resumes has a closed breaker, whatever had opened it', async () => {
+    await database.store.durable.query(
+      `UPDATE destinations SET trips = 3, failures_in_row = 40, failing_since = clock(), closed_until = clock() + interval '1 h'`,
+    )
+    const id = await pendingDelivery()
+    expect((await console.post('/v1/destinations/crm/resume')).json).toMatchObject({
+      paused: false,
+      health: { state: 'closed', waitsUntil: null, failingSince: null, failuresInRow: 0, lane: 'normal' },
+    })
+    await until(async () => (await stored(id)).state === 'queued', { what: 'the held delivery to be queued' })
+  })
+
   test('that is deleted or never was can be neither paused nor resumed', async () => {
     await changeConfig(database.store.durable, (change) => remove(change, 'destination', destination))
     for (const id of [destination, 'crm', 'nobody']) {
@@ -360,6 +391,49 @@ describe('a destination', () => {
           json: { code: 'destination_unknown' },
         })
     }
+  })
+})
+
+describe('a connection', () => {
+  test('is paused with a reason, by name or id, and says so; its destination goes on', async () => {
+    expect(await console.post('/v1/connections/shop-crm/pause', { reason: 'they import' })).toMatchObject({
+      status: 200,
+      json: { id: connection, paused: true, pauseReason: 'they import' },
+    })
+    expect((await console.post(`/v1/connections/${connection}/pause`)).json['pauseReason']).toBe('they import')
+    expect((await console.get('/v1/destinations/crm')).json['paused']).toBe(false)
+    expect(await console.post(`/v1/connections/${connection}/resume`)).toMatchObject({
+      status: 200,
+      json: { paused: false, pauseReason: null },
+    })
+  })
+
+  test('that is put anew stays paused', async () => {
+    await console.post('/v1/connections/shop-crm/pause')
+    await changeConfig(database.store.durable, (change) =>
+      putConnection(change, {
+        id: connection,
+        sourceId: source,
+        destinationId: destination,
+        spec: connectionSpec.parse({ name: 'shop-crm', source: 'shop', destination: 'crm', delay: '1s' }),
+        managedBy: 'test',
+      }),
+    )
+    expect((await console.get('/v1/connections/shop-crm')).json).toMatchObject({ version: 2, paused: true })
+  })
+
+  test('that is deleted can’t be paused by anyone, and resumes by its id: what it held may go', async () => {
+    await console.post('/v1/connections/shop-crm/pause')
+    await changeConfig(database.store.durable, (change) => remove(change, 'connection', connection))
+    for (const path of ['shop-crm/pause', 'shop-crm/resume', `${connection}/pause`, 'nobody/resume'])
+      expect(await console.post(`/v1/connections/${path}`), path).toMatchObject({
+        status: 404,
+        json: { code: 'connection_unknown' },
+      })
+    expect(await console.post(`/v1/connections/${connection}/resume`)).toMatchObject({
+      status: 200,
+      json: { paused: false },
+    })
   })
 })
 

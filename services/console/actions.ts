@@ -4,6 +4,7 @@ import { durationMs } from '@tenterhook/schemas/duration'
 import type { ConnectionId, DeliveryId, DestinationId, DuplicateId, EventId } from '@tenterhook/schemas/ids'
 import { name } from '@tenterhook/schemas/name'
 import type { Connection } from '@tenterhook/store/config'
+import type { ConnectionView } from '@tenterhook/store/list-connections'
 import type { DeliverySummary } from '@tenterhook/store/list-deliveries'
 import type { DestinationView } from '@tenterhook/store/list-destinations'
 import type { Promoted } from '@tenterhook/store/promote'
@@ -18,16 +19,26 @@ import { idempotencyKey, oneText, readBody } from './request.ts'
 export interface ActionDeps extends ReplayDeps {
   readDelivery: (id: DeliveryId) => Promise<DeliverySummary | undefined>
   readConnection: (id: ConnectionId) => Promise<Connection | undefined>
-  readDestination: (nameOrId: string) => Promise<DestinationView | undefined>
+  destinations: Pausable<DestinationView>
+  connections: Pausable<ConnectionView>
   retry: (retry: { key: string; id: DeliveryId; maxAgeMs: number }) => Promise<Retried>
   cancel: (id: DeliveryId) => Promise<{ attemptInFlight: boolean } | undefined>
-  pause: (id: DestinationId, reason: string) => Promise<boolean>
-  resume: (id: DestinationId) => Promise<boolean>
   promote: (id: DuplicateId) => Promise<Promoted>
   /** Puts the id on the route queue, best effort: the router's sweep covers. */
   enqueue: (eventId: EventId) => void
   /** One log line and one count for what an operator did. */
   report: (action: OperatorAction, fields: Readonly<Record<string, unknown>>, request: Request) => void
+}
+
+type Named = { id: string; name: string; deletedAt: Date | null }
+
+/** What can be paused and resumed (T9). */
+export interface Pausable<View extends Named> {
+  read: (nameOrId: string) => Promise<View | undefined>
+  /** Whether it was running before. */
+  pause: (id: View['id'], reason: string) => Promise<boolean>
+  /** The destination to be fed afterwards; undefined when there is nothing of that id to resume. */
+  resume: (id: View['id']) => Promise<DestinationId | undefined>
 }
 
 export type OperatorAction = 'replayed' | 'retried' | 'cancelled' | 'paused' | 'resumed' | 'promoted'
@@ -55,22 +66,10 @@ export function actions(deps: ActionDeps): Record<string, Handler> {
     },
     '/deliveries/:id/retry': (request) => retry(request, deps),
     '/deliveries/:id/cancel': (request) => cancel(request, deps),
-    '/destinations/:id/pause': async (request) => {
-      const { reason } = readBody(request, pauseFields)
-      const destination = await destinationOf(request, deps)
-      if (await deps.pause(destination.id, reason ?? 'paused by an operator')) {
-        deps.report('paused', { id: destination.id, destination: destination.name, reason }, request)
-      }
-      return ok(await destinationOf(request, deps))
-    },
-    '/destinations/:id/resume': async (request) => {
-      readBody(request, {})
-      const destination = await destinationOf(request, deps)
-      if (!(await deps.resume(destination.id))) throw unknown('destination', destination.id)
-      deps.feed([destination.id])
-      deps.report('resumed', { id: destination.id, destination: destination.name }, request)
-      return ok(await destinationOf(request, deps))
-    },
+    '/destinations/:id/pause': (request) => pause(request, 'destination', deps.destinations, deps),
+    '/destinations/:id/resume': (request) => resume(request, 'destination', deps.destinations, deps),
+    '/connections/:id/pause': (request) => pause(request, 'connection', deps.connections, deps),
+    '/connections/:id/resume': (request) => resume(request, 'connection', deps.connections, deps),
     '/duplicates/:id/promote': (request) => promote(request, deps),
   }
 }
@@ -195,11 +194,36 @@ async function promote(request: Request, deps: ActionDeps): Promise<Reply> {
   }
 }
 
-async function destinationOf(request: Request, deps: ActionDeps): Promise<DestinationView> {
-  const nameOrId = nameOrIdOf(request, 'destination')
-  const destination = await deps.readDestination(nameOrId)
-  if (!destination || destination.deletedAt) throw unknown('destination', nameOrId)
-  return destination
+async function pause<View extends Named>(
+  request: Request,
+  kind: 'destination' | 'connection',
+  pausable: Pausable<View>,
+  { report }: ActionDeps,
+): Promise<Reply> {
+  const { reason } = readBody(request, pauseFields)
+  const nameOrId = nameOrIdOf(request, kind)
+  const found = await pausable.read(nameOrId)
+  if (!found || found.deletedAt) throw unknown(kind, nameOrId)
+  if (await pausable.pause(found.id, reason ?? 'paused by an operator')) {
+    report('paused', { id: found.id, [kind]: found.name, reason }, request)
+  }
+  return ok(await pausable.read(found.id))
+}
+
+async function resume<View extends Named>(
+  request: Request,
+  kind: 'destination' | 'connection',
+  pausable: Pausable<View>,
+  { feed, report }: ActionDeps,
+): Promise<Reply> {
+  readBody(request, {})
+  const nameOrId = nameOrIdOf(request, kind)
+  const found = await pausable.read(nameOrId)
+  const destination = found && (await pausable.resume(found.id))
+  if (!found || !destination) throw unknown(kind, nameOrId)
+  feed([destination])
+  report('resumed', { id: found.id, [kind]: found.name }, request)
+  return ok(await pausable.read(found.id))
 }
 
 function keyUsed(): Refused {

@@ -86,6 +86,8 @@ describe('the board', () => {
           jobs: [{ data: { eventIds: [expect.stringMatching(/^evt_/)] } }],
         },
         { name: 'deliver', readOnlyMode: true },
+        { name: 'deliver-retry', readOnlyMode: true },
+        { name: 'deliver-quarantine', readOnlyMode: true },
       ])
     })
   })

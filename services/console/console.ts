@@ -12,10 +12,12 @@ import { bodyBytesCeiling } from '@tenterhook/schemas/source'
 import { readClock } from '@tenterhook/store/clock'
 import { readConfig, readConnections } from '@tenterhook/store/config'
 import { openStore } from '@tenterhook/store/connect'
+import { pauseConnection, resumeConnection } from '@tenterhook/store/connection-state'
 import { cancelDelivery, pauseDestination, resumeDestination } from '@tenterhook/store/destination-state'
 import { checkStore } from '@tenterhook/store/durability'
 import { withFaults } from '@tenterhook/store/faults'
-import { feed, queueWaitMs } from '@tenterhook/store/feed'
+import { countAdmitted, feed, queueWaitMs } from '@tenterhook/store/feed'
+import { listConnections } from '@tenterhook/store/list-connections'
 import { listDeliveries } from '@tenterhook/store/list-deliveries'
 import { listDestinations } from '@tenterhook/store/list-destinations'
 import { listEvents } from '@tenterhook/store/list-events'
@@ -61,8 +63,11 @@ export async function consoleService(
   const writes = withFaults(store.durable)
   const producer = createProducer({ url: environment.REDIS_URL, log })
   const feeder = createFeeder({
-    feed: (ids) => feed(store.fast, ids as DestinationId[], producer.healthy() ? queueWaitMs : 0),
+    feed: (wanted, throughQueue) =>
+      feed(store.fast, wanted as { id: DestinationId; max: number }[], throughQueue ? queueWaitMs : 0),
     add: producer.addDeliveries,
+    admissionOpen: producer.healthy,
+    countAdmitted: () => countAdmitted(store.fast),
     log,
     random: Math.random,
   })
@@ -93,15 +98,23 @@ export async function consoleService(
     },
     readDelivery: async (id) => (await listDeliveries(reads, { ids: [id] }, { limit: 1 })).rows[0],
     readConnection: async (id) => (await readConnections(reads, [id]))[0],
-    readDestination: async (nameOrId) => (await listDestinations(reads, { nameOrId }, { limit: 1 }, keys)).rows[0],
+    destinations: {
+      read: async (nameOrId) => (await listDestinations(reads, { nameOrId }, { limit: 1 }, keys)).rows[0],
+      pause: (id, reason) => pauseDestination(writes, id, reason),
+      resume: (id) => resumeDestination(writes, id),
+    },
+    connections: {
+      read: async (nameOrId) => (await listConnections(reads, { nameOrId }, { limit: 1 })).rows[0],
+      pause: (id, reason) => pauseConnection(writes, id, reason),
+      resume: (id) => resumeConnection(writes, id),
+    },
     readConfig: () => readConfig(reads, keys),
     commit: (replay) => replayEvent(writes, replay),
     retry: (retry) => retryDelivery(writes, retry),
     cancel: (id) => cancelDelivery(writes, id),
-    pause: (id, reason) => pauseDestination(writes, id, reason),
-    resume: (id) => resumeDestination(writes, id),
     promote: (id) => promoteDuplicate(writes, id, newId('evt', clock.nowMs()), producer.healthy() ? routeWaitMs : 0),
-    feed: feeder.request,
+    // What operators ask for is little, and seldom of two tenants at once: all take their turns as one.
+    feed: (ids) => feeder.request(ids.map((id) => ({ id, tenant: '' }))),
     enqueue: (eventId) => producer.addRoute([eventId]),
     report: reporter.acted,
     tracing,

@@ -13,9 +13,11 @@ import {
 import { acceptEvents, type NewEvent } from '@tenterhook/store/accept'
 import { readConfigVersion } from '@tenterhook/store/config'
 import { changeConfig, remove } from '@tenterhook/store/config-change'
+import { pauseConnection, resumeConnection } from '@tenterhook/store/connection-state'
 import { pauseDestination, resumeDestination } from '@tenterhook/store/destination-state'
 import { keepDuplicate } from '@tenterhook/store/duplicates'
 import { feed } from '@tenterhook/store/feed'
+import { destinationsNotHealthy } from '@tenterhook/store/health'
 import { lease } from '@tenterhook/store/lease'
 import { recordRejections } from '@tenterhook/store/rejections'
 import { recordResults, type AttemptResult } from '@tenterhook/store/results'
@@ -106,6 +108,7 @@ async function route(
     await readConfigVersion(database.store.fast),
     [{ ...(await readRouted(database.store, eventId)), reasons, deliveries: [delivery] }],
     600_000,
+    true,
   )
   return id
 }
@@ -117,16 +120,23 @@ async function attempt(
   overrides: Partial<AttemptResult['attempt']> = {},
 ): Promise<void> {
   const token = randomUUID()
-  await feed(database.store.fast, [crm, chat], 600_000)
+  await feed(
+    database.store.fast,
+    [crm, chat].map((one) => ({ id: one, max: 100 })),
+    600_000,
+  )
   const { rows } = await database.store.fast.query<{ generation: number }>(
     `SELECT generation FROM deliveries WHERE id = '${id}'`,
   )
-  const [leased] = await lease(database.store.fast, [{ id, generation: rows[0]?.generation ?? 0, token }])
+  const {
+    leased: [leased],
+  } = await lease(database.store.fast, [{ id, generation: rows[0]?.generation ?? 0, token }])
   if (!leased) throw new Error(`${id} could not be leased`)
   const outcome = next.kind === 'delivered' ? 'delivered' : 'rejected'
   const made = {
     number: leased.attempt,
     destinationVersion: 1,
+    leasedAt: leased.leasedAt,
     startedAtMs: Date.now(),
     outcome,
     status: 200,
@@ -140,6 +150,11 @@ async function attempt(
     ...overrides,
   } as const
   await recordResults(database.store.fast, [{ id, token, next, attempt: made }])
+}
+
+/** What the protocol keeps on a destination's row, as a test wants it. */
+async function setState(id: DestinationId, state: string): Promise<void> {
+  await database.store.durable.query({ text: `UPDATE destinations SET ${state} WHERE id = $1`, values: [id] })
 }
 
 const idsOf = ({ data }: Answer) => data.map(({ id }) => id)
@@ -179,7 +194,7 @@ describe('lists', () => {
       deliveries.push(await route(await accept(desk, { id: newId('evt', Date.now() + i) }), 'desk-chat'))
     for (const id of deliveries) {
       await attempt(id, { kind: 'retry', delayMs: 0 })
-      await attempt(id, { kind: 'delivered' })
+      await attempt(id, { kind: 'delivered', heals: false })
     }
     const newest = deliveries.toReversed()
     expect(
@@ -258,7 +273,7 @@ describe('lists', () => {
   test('never return bodies', async () => {
     const body = Buffer.from('a-body-that-lists-leave-out')
     const delivery = await route(await accept(shop, { body, type: 'bodied' }), 'shop-crm')
-    await attempt(delivery, { kind: 'delivered' }, { responseBody: body })
+    await attempt(delivery, { kind: 'delivered', heals: false }, { responseBody: body })
     for (const list of [
       '/v1/events?type=bodied',
       '/v1/deliveries?destination=crm',
@@ -312,7 +327,7 @@ describe('filters', () => {
     ]
     await attempt(deadOne, { kind: 'dead', reason: 'cannot_succeed' })
     await attempt(waitingOne, { kind: 'retry', delayMs: 60_000 })
-    await attempt(sentOne, { kind: 'delivered' })
+    await attempt(sentOne, { kind: 'delivered', heals: false })
     const find = async (query: string) => idsOf(await console.get(`/v1/deliveries?${query}${range}`))
     expect(await find('')).toEqual([sentOne, waitingOne, deadOne])
     expect(await find(`event=${dead}`)).toEqual([deadOne])
@@ -335,43 +350,43 @@ describe('filters', () => {
     })
   })
 
-  test('of deliveries: held, with why, while their destination is paused or closed', async () => {
+  test('of deliveries: held, with why, while their destination or connection is paused or the breaker is open', async () => {
     const { store } = database
     const [event, finished] = [await accept(shop), await accept(shop)]
     const finishedOne = await route(finished, 'shop-crm')
-    await attempt(finishedOne, { kind: 'delivered' })
+    await attempt(finishedOne, { kind: 'delivered', heals: false })
     await pauseDestination(store.durable, crm, 'the people of crm asked for it')
     const delivery = await route(event, 'shop-crm')
-    const heldOnes = await console.get(`/v1/deliveries?state=held&event=${event}`)
-    expect(heldOnes.data).toMatchObject([
+    const held = async () => (await console.get(`/v1/deliveries?state=held&event=${event}`)).data
+    expect(await held()).toMatchObject([
       {
         id: delivery,
         state: 'pending',
         held: true,
-        heldBecause: { by: 'pause', reason: 'the people of crm asked for it' },
+        heldBy: { kind: 'destination_paused', reason: 'the people of crm asked for it' },
       },
     ])
-    expect((await console.get(`/v1/deliveries/${finishedOne}`)).json).toMatchObject({ held: false, heldBecause: null })
-    expect((await console.get('/v1/destinations/crm')).json).toMatchObject({
-      paused: true,
-      pauseReason: 'the people of crm asked for it',
-    })
+    expect((await console.get(`/v1/deliveries/${finishedOne}`)).json).toMatchObject({ held: false, heldBy: null })
     await resumeDestination(store.durable, crm)
-    expect((await console.get(`/v1/deliveries?state=held&event=${event}`)).data).toEqual([])
-    await database.store.durable.query({
-      text: `UPDATE destinations SET closed_until = clock() + interval '60 s' WHERE id = $1`,
-      values: [crm],
-    })
-    expect((await console.get(`/v1/deliveries/${delivery}`)).json).toMatchObject({
-      held: true,
-      heldBecause: { by: 'closed', until: expect.stringMatching(/^20.*Z$/) },
-    })
-    expect((await console.get('/v1/destinations/crm')).json).toMatchObject({
-      paused: false,
-      closedUntil: expect.any(String),
-    })
+    expect(await held()).toEqual([])
+
+    await pauseConnection(store.durable, shopCrm, 'too many at once')
+    expect(await held()).toMatchObject([
+      { id: delivery, held: true, heldBy: { kind: 'connection_paused', reason: 'too many at once' } },
+    ])
+    // The longer reason first: resuming the connection alone would move nothing.
+    await pauseDestination(store.durable, crm, 'closed for today')
+    expect(await held()).toMatchObject([{ heldBy: { kind: 'destination_paused', reason: 'closed for today' } }])
     await resumeDestination(store.durable, crm)
-    expect((await console.get('/v1/destinations/crm')).json['closedUntil']).toBeNull()
+    await resumeConnection(store.durable, shopCrm)
+    expect(await held()).toEqual([])
+
+    await setState(crm, `closed_until = clock() + interval '60 s'`)
+    expect(await held()).toMatchObject([
+      { id: delivery, held: true, heldBy: { kind: 'breaker_open', until: expect.stringMatching(/^20.*Z$/) } },
+    ])
+    await resumeDestination(store.durable, crm)
+    expect(await held()).toEqual([])
   })
 
   test('of attempts: their delivery, the last first', async () => {
@@ -381,7 +396,7 @@ describe('filters', () => {
       { kind: 'retry', delayMs: 0 },
       { outcome: 'unreachable', status: null, code: 'connect_refused' },
     )
-    await attempt(delivery, { kind: 'delivered' })
+    await attempt(delivery, { kind: 'delivered', heals: false })
     const { data } = await console.get(`/v1/attempts?delivery=${delivery}`)
     expect(data).toMatchObject([
       { deliveryId: delivery, number: 2, outcome: 'delivered' },
@@ -437,6 +452,93 @@ describe('filters', () => {
   })
 })
 
+describe('a destination’s health', () => {
+  const healthOf = async () => (await console.get('/v1/destinations/pos')).json['health']
+  const healthy = {
+    state: 'closed',
+    waitsUntil: null,
+    failingSince: null,
+    failuresInRow: 0,
+    slowUntil: null,
+    lane: 'normal',
+    window: 256,
+    admitted: 0,
+    waiting: 0,
+  }
+  let pos: DestinationId
+  beforeAll(async () => {
+    pos = await addDestination(database.store, { name: 'pos' })
+  })
+
+  test('is its breaker, why it is as it is, its lane and its window', async () => {
+    expect(await healthOf()).toEqual(healthy)
+    await setState(
+      pos,
+      `failing_since = clock(), failures_in_row = 12, trips = 1, closed_until = clock() + interval '9 s'`,
+    )
+    expect(await healthOf()).toMatchObject({
+      state: 'open',
+      waitsUntil: expect.stringMatching(/^20.*Z$/),
+      failingSince: expect.stringMatching(/^20.*Z$/),
+      failuresInRow: 12,
+      lane: 'quarantine',
+    })
+    await setState(pos, `closed_until = clock() - interval '1 ms'`)
+    expect(await healthOf()).toMatchObject({ state: 'half_open', waitsUntil: null, window: 1, lane: 'quarantine' })
+    expect((await console.post('/v1/destinations/pos/resume')).json['health']).toEqual(healthy)
+  })
+
+  test('is open while it asked for quiet, and closed right after', async () => {
+    await setState(pos, `closed_until = clock() + interval '9 s'`)
+    expect(await healthOf()).toMatchObject({ state: 'open', failuresInRow: 0, lane: 'normal' })
+    await setState(pos, `closed_until = clock() - interval '1 ms'`)
+    expect(await healthOf()).toEqual(healthy)
+  })
+
+  test('says that it is slow, and until when', async () => {
+    await setState(pos, `slow_until = clock() + interval '9 s'`)
+    expect(await healthOf()).toMatchObject({
+      state: 'closed',
+      slowUntil: expect.stringMatching(/^20.*Z$/),
+      lane: 'quarantine',
+    })
+    await setState(pos, `slow_until = '-infinity'`)
+  })
+
+  test('counts what waits, up to a thousand, and what is admitted', async () => {
+    await database.store.durable.query({
+      text: `INSERT INTO deliveries (id, event_id, connection_id, connection_version, destination_id, source_id, seq, state, due_at, wake_at, admitted, expires_at)
+        SELECT $1 || lpad(i::text, 16, '0'), 'evt_0', $2, 1, $3, $4, i, q.state, clock() + interval '1 day',
+          CASE WHEN q.state = 'queued' THEN clock() + interval '1 day' END, q.state = 'queued', clock() + interval '2 days'
+        FROM generate_series(1, 1203) i, LATERAL (SELECT CASE WHEN i <= 3 THEN 'queued' ELSE 'pending' END AS state) q`,
+      values: [lowestIdAt('dlv', Date.parse('2023-01-01T00:00:00Z')), shopCrm, pos, shop],
+    })
+    expect(await healthOf()).toMatchObject({ admitted: 3, waiting: 1_000 })
+    await database.store.durable.query({ text: 'DELETE FROM deliveries WHERE destination_id = $1', values: [pos] })
+  })
+
+  test('of all that are not healthy is read at once', async () => {
+    const { durable, fast } = database.store
+    const before = await destinationsNotHealthy(fast, 100)
+    expect(before).toEqual([])
+    await setState(pos, `trips = 1`)
+    await setState(crm, `slow_until = clock() + interval '9 s'`)
+    await pauseDestination(durable, chat, 'down')
+    expect(await destinationsNotHealthy(fast, 100)).toEqual([
+      { id: crm, name: 'crm', state: 'slow' },
+      { id: chat, name: 'chat', state: 'paused' },
+      { id: pos, name: 'pos', state: 'half_open' },
+    ])
+    expect(await destinationsNotHealthy(fast, 2)).toHaveLength(2)
+    await setState(pos, `closed_until = clock() + interval '9 s'`)
+    expect((await destinationsNotHealthy(fast, 100)).at(-1)).toMatchObject({ state: 'open' })
+    for (const id of [crm, chat, pos]) {
+      await resumeDestination(durable, id)
+      await setState(id, `slow_until = '-infinity'`)
+    }
+  })
+})
+
 describe('an event', () => {
   const headers = [
     ['Content-Type', 'application/json'],
@@ -463,7 +565,7 @@ describe('an event', () => {
       },
     ]
     const delivery = await route(event, 'shop-crm', JSON.stringify(notMatched))
-    await attempt(delivery, { kind: 'delivered' })
+    await attempt(delivery, { kind: 'delivered', heals: false })
     const [equal, differing] = [newId('dup', Date.now()), newId('dup', Date.now() + 1)]
     await keepDuplicate(database.store.durable, equal, event, newEvent(shop), false)
     await keepDuplicate(
@@ -562,7 +664,7 @@ describe('secrets', () => {
     const { data: rejections } = await console.get('/v1/rejections?limit=1')
     const event = await accept(shop)
     const delivery = await route(event, 'shop-crm')
-    await attempt(delivery, { kind: 'delivered' })
+    await attempt(delivery, { kind: 'delivered', heals: false })
     const [made] = (await console.get(`/v1/attempts?delivery=${delivery}`)).data
     const paths = [
       'sources',

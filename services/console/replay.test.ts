@@ -76,6 +76,7 @@ async function routedEvent(overrides: Partial<NewEvent> = {}): Promise<EventId> 
     await readConfigVersion(database.store.fast),
     [{ ...(await readRouted(database.store, event.id)), reasons: null, deliveries: [delivery] }],
     600_000,
+    true,
   )
   return event.id
 }

@@ -7,8 +7,8 @@ import type { EventContent } from '@tenterhook/store/read-event'
 
 /** What the API shows, made of what the store reads. Secrets are not in what the store reads for showing. */
 
-export function showDelivery({ held, traceparent, ...delivery }: DeliverySummary) {
-  return { ...delivery, held: held !== null, heldBecause: held, traceId: traceIdOf(traceparent) }
+export function showDelivery({ traceparent, ...delivery }: DeliverySummary) {
+  return { ...delivery, held: delivery.heldBy !== null, traceId: traceIdOf(traceparent) }
 }
 
 export function showEvent(event: EventSummary, { id: _id, body, traceparent, ...content }: EventContent) {

@@ -9,7 +9,7 @@ export const dispatcherVariables = {
   TENTERHOOK_ENCRYPTION_KEYS: encryptionKeys,
   /** Address ranges that deliveries may go to besides the public internet. */
   TENTERHOOK_ALLOW_CIDRS: cidrList.default([]),
-  /** Attempts under way at once. */
-  TENTERHOOK_DISPATCHER_CONCURRENCY: wholeNumber({ min: 1, max: 2_000 }).default(64),
+  /** Attempts under way at once, over all lanes: one at least in each. No destination gets more than a tenth of them. */
+  TENTERHOOK_DISPATCHER_CONCURRENCY: wholeNumber({ min: 3, max: 2_000 }).default(512),
   TENTERHOOK_ALLOW_UNSAFE_POSTGRES: flag.default(false),
 }

@@ -1,21 +1,22 @@
-import type { DeliveryId, DestinationId, EventId } from '@tenterhook/schemas/ids'
+import type { DestinationId, EventId } from '@tenterhook/schemas/ids'
 import type { Probe } from '@tenterhook/schemas/probe'
+import type { DeadReason } from '@tenterhook/schemas/states'
 import type { Leased } from '@tenterhook/store/lease'
 import type { AttemptResult, Recorded } from '@tenterhook/store/results'
 import type { Log } from '@tenterhook/telemetry/log'
 import type { Metrics } from '@tenterhook/telemetry/metrics'
 import type { Tracing } from '@tenterhook/telemetry/trace'
 import { requestOf } from './request.ts'
-import type { AttemptOutcome } from './outcome.ts'
+import type { AttemptOutcome, SendOutcome } from './outcome.ts'
 import { decide, type Decision } from './schedule.ts'
 import type { Sender } from './send.ts'
-import type { Leases } from './leases.ts'
+import type { Health } from './health.ts'
+import type { LeaseAnswer, Leases } from './leases.ts'
 import type { Results } from './results.ts'
-import type { Slots } from './slots.ts'
+import type { Hint, Slot } from './slots.ts'
 import type { Target } from './targets.ts'
 
 export interface DeliverDeps {
-  slots: Slots
   leases: Leases
   targetOf: (leased: Leased) => Promise<Target>
   /** Of an event whose body was too large to come with the lease. */
@@ -25,7 +26,10 @@ export interface DeliverDeps {
   /** Gives a lease back under which nothing was sent. */
   release: (leased: Leased, delayMs: number) => Promise<unknown>
   /** Asks for the destination's next deliveries (T3). */
-  feed: (ids: readonly DestinationId[]) => void
+  feed: (destinations: readonly { id: DestinationId; tenant: string }[]) => void
+  health: Health
+  /** A lease could not be asked for: Postgres is away. */
+  onLeaseFailed: (error: unknown) => void
   tracing: Tracing
   log: Log
   metrics: Metrics
@@ -42,42 +46,39 @@ const notReadyWaitMs = 5_000
 const recordMs = 2_000
 
 /**
- * Lease → guard → sign → send → record → decide, for one admitted delivery. Brought here by a job or by the sweep: the
- * lease decides whether anything is sent at all, so it doesn't matter how often or how late it is brought.
+ * Lease → guard → sign → send → record → decide, for one admitted delivery and with a slot in hand. Brought here by a job or by the sweep: the lease decides whether anything is sent at
+ * all, so it doesn't matter how often or how late it is brought.
+ *
+ * Resolves when the lease was granted or refused, and never rejects: the attempt goes on by itself. From then on its
+ * row alone says what becomes of it, and neither a job that comes back nor a second sweep could get a lease.
  */
-export async function deliver(id: DeliveryId, generation: number, deps: DeliverDeps, stop: AbortSignal): Promise<void> {
-  const send = await takeLease(id, generation, deps, stop)
-  await send?.()
-}
-
-/** The first half: a socket and the lease. What it returns makes the attempt and must be called; nothing when there is none to make. */
-export async function takeLease(
-  id: DeliveryId,
-  generation: number,
-  deps: DeliverDeps,
-  stop: AbortSignal,
-): Promise<(() => Promise<void>) | undefined> {
-  await deps.slots.take()
-  // Before the lease is asked for: its time runs from here at the latest.
+export async function deliver(hint: Hint, slot: Slot, deps: DeliverDeps, stop: AbortSignal): Promise<void> {
+  // Before the lease is asked for: its time runs from here at the latest. This clock stands still while the machine is
+  // suspended, and Postgres's doesn't: what wakes up after its lease sends once more, as after any stop (PROTOCOL §5).
   const askedMs = deps.clock.monotonicMs()
-  let leased: Leased | undefined
+  let answer: LeaseAnswer = { kind: 'stale' }
   try {
-    leased = await deps.leases.take(id, generation)
-  } finally {
-    if (!leased) deps.slots.give()
+    answer = await deps.leases.take(hint.id, hint.generation)
+  } catch (error) {
+    deps.onLeaseFailed(error)
   }
-  if (!leased) return undefined
-  const mine = leased
+  if (answer.kind === 'refused') return slot.refused(answer.waitMs)
+  if (answer.kind === 'stale') return slot.stale()
+  const { leased } = answer
+  slot.leased()
   deps.probe('dispatcher.after_lease')
-  return async () => {
-    deps.metrics.deliveriesInFlight.inc()
-    try {
-      await attempt(mine, askedMs + mine.leaseMs, deps, stop)
-    } finally {
+  deps.metrics.deliveriesInFlight.inc()
+  void attempt(leased, askedMs + leased.leaseMs, deps, stop)
+    .catch((error: unknown) =>
+      deps.log.error(
+        { event: 'delivery.failed', id: hint.id, error },
+        'an attempt broke off; its lease runs out and it is tried again',
+      ),
+    )
+    .finally(() => {
       deps.metrics.deliveriesInFlight.dec()
-      deps.slots.give()
-    }
-  }
+      slot.give()
+    })
 }
 
 async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, stop: AbortSignal): Promise<void> {
@@ -104,6 +105,7 @@ async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, s
   const startedAtMs = deps.clock.nowMs()
 
   const prepared = requestOf({ leased, body, target, traceparent: client.traceparent, nowMs: startedAtMs })
+  const running = deps.health.begin(leased.destinationId, target.timeoutMs)
   const outcome =
     prepared.kind === 'blocked'
       ? prepared
@@ -112,6 +114,7 @@ async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, s
           // A lease that ends before the attempt can may be another's by then: nothing is sent.
           beforeFirstByte: () => deps.clock.monotonicMs() + target.timeoutMs + recordMs <= leaseEndsMs,
         })
+  running.end(durationOf(outcome))
   deps.probe('dispatcher.after_send')
   client.set({
     'http.response.status_code': 'status' in outcome ? outcome.status : undefined,
@@ -128,7 +131,7 @@ async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, s
   }
   if (outcome.kind === 'abandoned') {
     await deps.release(leased, outcome.code === 'no_socket' ? noSocketWaitMs : 0)
-    deps.feed([leased.destinationId])
+    deps.feed([{ id: leased.destinationId, tenant: leased.tenant }])
     consumer.end({ error: outcome.code })
     deps.log.info({ event: 'delivery.released', id: leased.id, code: outcome.code, detail: outcome.detail })
     return
@@ -144,9 +147,9 @@ async function attempt(leased: Leased, leaseEndsMs: number, deps: DeliverDeps, s
   })
   const recorded = await deps.results.record(resultOf(leased, outcome, decision, startedAtMs))
   deps.probe('dispatcher.after_result')
-  deps.feed([leased.destinationId])
+  deps.feed([{ id: leased.destinationId, tenant: leased.tenant }])
   consumer.end()
-  report(leased, target, outcome, recorded, consumer.traceId, deps)
+  report(leased, target, outcome, decision, recorded, consumer.traceId, deps)
   deps.probe('dispatcher.after_feed')
 }
 
@@ -156,10 +159,11 @@ function resultOf(leased: Leased, outcome: AttemptOutcome, decision: Decision, s
   return {
     id: leased.id,
     token: leased.token,
-    next: nextOf(decision),
+    next: nextOf(decision, leased),
     attempt: {
       number: leased.attempt,
       destinationVersion: leased.destinationVersion,
+      leasedAt: leased.leasedAt,
       startedAtMs,
       outcome: outcome.kind,
       status: answered?.status ?? null,
@@ -174,10 +178,16 @@ function resultOf(leased: Leased, outcome: AttemptOutcome, decision: Decision, s
   }
 }
 
-function nextOf(decision: Decision): AttemptResult['next'] {
+/** How long the destination took; nothing when nothing was asked of it, or when we broke it off. */
+function durationOf(outcome: SendOutcome): number | undefined {
+  if (outcome.kind === 'abandoned' || outcome.kind === 'blocked') return undefined
+  return outcome.kind === 'unreachable' && outcome.code === 'aborted' ? undefined : outcome.timings.totalMs
+}
+
+function nextOf(decision: Decision, leased: Leased): AttemptResult['next'] {
   switch (decision.kind) {
     case 'done':
-      return { kind: 'delivered' }
+      return { kind: 'delivered', heals: leased.failing }
     case 'retry':
       return {
         kind: 'retry',
@@ -197,6 +207,7 @@ function report(
   leased: Leased,
   target: Target,
   outcome: AttemptOutcome,
+  decision: Decision,
   recorded: Recorded | undefined,
   traceId: string,
   deps: DeliverDeps,
@@ -229,6 +240,8 @@ function report(
     )
   }
   if (recorded?.state !== 'dead') return
-  deps.metrics.deadLetters.inc({ destination, reason: code ?? String(status) })
-  deps.log.error({ event: 'delivery.dead', ...fields }, 'a delivery is a dead letter; it can be retried')
+  // One that was to be tried again, had it not been over its maximum age by then.
+  const reason: DeadReason = decision.kind === 'dead' ? decision.reason : 'expired'
+  deps.metrics.deadLetters.inc({ destination, reason })
+  deps.log.error({ event: 'delivery.dead', ...fields, reason }, 'a delivery is a dead letter; it can be retried')
 }

@@ -8,32 +8,44 @@ import { createConsumer } from '@tenterhook/queue/consumer'
 import { openEpoch } from '@tenterhook/queue/epoch'
 import { createFeeder } from '@tenterhook/queue/feeder'
 import { createProducer } from '@tenterhook/queue/producer'
-import type { DeliveryId, DestinationId } from '@tenterhook/schemas/ids'
+import { deliverQueues, type HintOf } from '@tenterhook/queue/names'
+import { throttle } from '@tenterhook/queue/throttle'
+import type { DestinationId } from '@tenterhook/schemas/ids'
 import type { Probe } from '@tenterhook/schemas/probe'
+import { lanes, type Lane } from '@tenterhook/schemas/states'
 import { readClock } from '@tenterhook/store/clock'
 import { readConnections, readDestinations } from '@tenterhook/store/config'
 import { openStore } from '@tenterhook/store/connect'
 import { checkStore } from '@tenterhook/store/durability'
 import { readRedisEpoch, wakeForNewEpoch, winRedisEpoch } from '@tenterhook/store/epoch'
-import { feed, queueWaitMs } from '@tenterhook/store/feed'
+import { countAdmitted, feed, queueWaitMs } from '@tenterhook/store/feed'
 import { lease, readBody } from '@tenterhook/store/lease'
 import { recordResults, releaseLeases } from '@tenterhook/store/results'
 import { createLogger } from '@tenterhook/telemetry/log'
 import { createMetrics } from '@tenterhook/telemetry/metrics'
 import { createTracing } from '@tenterhook/telemetry/trace'
 import type { dispatcherVariables } from './config.ts'
-import { deliver, takeLease, type DeliverDeps } from './deliver.ts'
+import { deliver, type DeliverDeps } from './deliver.ts'
 import { watchEpoch } from './epoch-watch.ts'
 import { createGuard } from './guard.ts'
+import { createHealth } from './health.ts'
 import { createLeases } from './leases.ts'
 import { createResolver } from './resolve.ts'
 import { createResults } from './results.ts'
 import { createSender } from './send.ts'
-import { createSlots } from './slots.ts'
-import { dispatcherSweeps } from './sweep.ts'
+import { createSlots, loneShare, shareOfAll } from './slots.ts'
+import { dispatcherSweeps, handBackAll } from './sweep.ts'
 import { createTargets } from './targets.ts'
 
 const epochEveryMs = 1_000
+/**
+ * Jobs of a lane in hand at once, and hints of them being seen to: each for as long as its lease takes to be answered, or
+ * until its lane has a socket. So what is in memory is bounded by this, whatever the sockets are.
+ */
+const hintsPerLaneMax = 64
+/** Idle sockets that are kept beside those in use, in parts of them. */
+const idleSockets = 0.25
+const logWindowMs = 5_000
 
 /** The dispatcher, wired: what main.ts runs, and what a test's own entry runs with a probe that kills. */
 export async function dispatcherService(
@@ -54,8 +66,12 @@ export async function dispatcherService(
   const producer = createProducer({ url: environment.REDIS_URL, log })
   const epoch = openEpoch({ url: environment.REDIS_URL, log })
   const feeder = createFeeder({
-    feed: (ids) => feed(store.fast, ids as DestinationId[], producer.healthy() ? queueWaitMs : 0),
+    // Without a queue there is nothing to wait for: the sweep may lease at once.
+    feed: (wanted, throughQueue) =>
+      feed(store.fast, wanted as { id: DestinationId; max: number }[], throughQueue ? queueWaitMs : 0),
     add: producer.addDeliveries,
+    admissionOpen: producer.healthy,
+    countAdmitted: () => countAdmitted(store.fast),
     log,
     random: Math.random,
   })
@@ -63,10 +79,13 @@ export async function dispatcherService(
     readDestinations: (ids) => readDestinations(store.fast, ids, keys),
     readConnections: (ids) => readConnections(store.fast, ids),
   })
+  const sockets = environment.TENTERHOOK_DISPATCHER_CONCURRENCY
   const sender = createSender({
     guard: createGuard({ allowCidrs: environment.TENTERHOOK_ALLOW_CIDRS }),
     resolver: createResolver({ monotonicMs: clock.monotonicMs }),
     monotonicMs: clock.monotonicMs,
+    socketsMax: Math.ceil(sockets * (1 + idleSockets)),
+    socketsPerDestinationMax: shareOfAll(sockets),
   })
   const results = createResults({
     record: (batch) => recordResults(store.fast, batch),
@@ -76,9 +95,18 @@ export async function dispatcherService(
         'results could not be recorded; they are kept and tried again',
       ),
   })
-  const slots = createSlots(environment.TENTERHOOK_DISPATCHER_CONCURRENCY)
+  const hardStop = new AbortController()
+  const slots = createSlots({
+    sockets,
+    go: (hint, slot) => deliver(hint, slot, deps, hardStop.signal),
+    monotonicMs: clock.monotonicMs,
+  })
+  const health = createHealth({
+    share: (lane) => loneShare(sockets, lane),
+    isCrowded: slots.isCrowded,
+    monotonicMs: clock.monotonicMs,
+  })
   const deps: DeliverDeps = {
-    slots,
     leases: createLeases((wanted) => lease(store.fast, wanted)),
     targetOf: targets.get,
     readBody: (id) => readBody(store.fast, id),
@@ -86,6 +114,12 @@ export async function dispatcherService(
     results,
     release: (leased, delayMs) => releaseLeases(store.fast, [leased], delayMs),
     feed: feeder.request,
+    health,
+    onLeaseFailed: throttle<unknown>({
+      windowMs: logWindowMs,
+      write: (error, suppressed) =>
+        log.warn({ event: 'lease.failed', error, suppressed }, 'leases could not be asked for; the sweep finds these'),
+    }),
     tracing,
     log,
     metrics,
@@ -93,15 +127,16 @@ export async function dispatcherService(
     random: Math.random,
     probe,
   }
-  const hardStop = new AbortController()
   let flagsAreReset = false
-  const consumer = createConsumer({
-    url: environment.REDIS_URL,
-    queue: 'deliver',
-    concurrency: environment.TENTERHOOK_DISPATCHER_CONCURRENCY,
-    handle: (job, signal) => deliver(job.id as DeliveryId, job.generation, deps, signal),
-    log,
-  })
+  const consumerOf = (lane: Lane) =>
+    createConsumer({
+      url: environment.REDIS_URL,
+      queue: deliverQueues[lane],
+      concurrency: hintsPerLaneMax,
+      handle: (hint: HintOf['deliver']) => slots.offer({ ...hint, lane }),
+      log,
+    })
+  const consumers = lanes.map(consumerOf)
 
   return {
     name: 'dispatcher',
@@ -167,13 +202,31 @@ export async function dispatcherService(
           return 'idle'
         },
       }),
-      consumer,
-      // Last, so that they stop first: nothing new is begun while the consumer's handlers end.
+      {
+        name: 'lanes',
+        start: async () => {
+          await Promise.all(consumers.map((consumer) => consumer.start()))
+        },
+        stop: async (signal) => {
+          const stopped = consumers.map((consumer) => consumer.stop(signal))
+          // What waits for a socket here is another copy's; the handlers that wait with it end.
+          await handBackAll(store, slots.close()).catch((error: unknown) =>
+            log.warn({ event: 'hand_back.failed', error }, 'what waited here is found by the sweep'),
+          )
+          await Promise.all(stopped)
+        },
+      },
+      // Last, so that they stop first: nothing new is begun while the consumers' handlers end.
       ...dispatcherSweeps({
         store,
         slots,
-        takeLease: (id, generation) => takeLease(id, generation, deps, hardStop.signal),
-        feed: feeder.request,
+        health,
+        feeder,
+        destinationName: async (id) => {
+          const [destination] = await readDestinations(store.fast, [id], keys)
+          return destination?.spec.name ?? id
+        },
+        monotonicMs: clock.monotonicMs,
         random: Math.random,
         log,
         metrics,

@@ -1,15 +1,22 @@
 import { randomUUID } from 'node:crypto'
 import type { DeliveryId } from '@tenterhook/schemas/ids'
-import type { Leased } from '@tenterhook/store/lease'
+import type { Leased, Refused } from '@tenterhook/store/lease'
 
 /**
  * Owns the wish for leases that gathered in one turn of the event loop, so that many jobs cost one statement.
  * A delivery that is asked for twice at once (by a job and by the sweep) is asked for once: the second gets nothing.
  */
 export interface Leases {
-  /** The lease, or undefined when the delivery is not to be sent now: drop the job. Rejects when Postgres can't say; then nothing is sent. */
-  take(id: DeliveryId, generation: number): Promise<Leased | undefined>
+  /** Rejects when Postgres can't say; then nothing is sent. */
+  take(id: DeliveryId, generation: number): Promise<LeaseAnswer>
 }
+
+export type LeaseAnswer =
+  | { kind: 'leased'; leased: Leased }
+  /** It stays admitted: its destination's rate allows another after `waitMs`; null: once an attempt of it is over. */
+  | { kind: 'refused'; waitMs: number | null }
+  /** Not to be sent under this admission: drop the hint. */
+  | { kind: 'stale' }
 
 const batchMax = 100
 const batchesInFlightMax = 3
@@ -20,12 +27,14 @@ interface Wish {
   id: DeliveryId
   generation: number
   token: string
-  resolve: (leased: Leased | undefined) => void
+  resolve: (answer: LeaseAnswer) => void
   reject: (error: unknown) => void
 }
 
 export function createLeases(
-  lease: (wanted: ReadonlyArray<{ id: DeliveryId; generation: number; token: string }>) => Promise<Leased[]>,
+  lease: (
+    wanted: ReadonlyArray<{ id: DeliveryId; generation: number; token: string }>,
+  ) => Promise<{ leased: Leased[]; refused: Refused[] }>,
 ): Leases {
   const wishes: Wish[] = []
   const wanted = new Set<string>()
@@ -48,12 +57,14 @@ export function createLeases(
   async function ask(batch: readonly Wish[]): Promise<void> {
     inFlight += 1
     try {
-      const leased = new Map((await lease(batch)).map((one) => [one.token, one]))
-      for (const wish of batch) wish.resolve(leased.get(wish.token))
+      const { leased, refused } = await lease(batch)
+      const granted = new Map(leased.map((one) => [one.token, one]))
+      const waits = new Map(refused.map((one) => [admissionOf(one), one.waitMs]))
+      for (const wish of batch) wish.resolve(answerTo(granted.get(wish.token), waits.get(admissionOf(wish))))
     } catch (error) {
       for (const wish of batch) wish.reject(error)
     } finally {
-      for (const wish of batch) wanted.delete(`${wish.id} ${wish.generation}`)
+      for (const wish of batch) wanted.delete(admissionOf(wish))
       inFlight -= 1
       plan()
     }
@@ -61,8 +72,8 @@ export function createLeases(
 
   return {
     take(id, generation) {
-      const admission = `${id} ${generation}`
-      if (wanted.has(admission)) return Promise.resolve(undefined)
+      const admission = admissionOf({ id, generation })
+      if (wanted.has(admission)) return Promise.resolve({ kind: 'stale' })
       wanted.add(admission)
       return new Promise((resolve, reject) => {
         wishes.push({ id, generation, token: randomUUID(), resolve, reject })
@@ -70,4 +81,13 @@ export function createLeases(
       })
     },
   }
+}
+
+function answerTo(leased: Leased | undefined, waitMs: number | null | undefined): LeaseAnswer {
+  if (leased !== undefined) return { kind: 'leased', leased }
+  return waitMs === undefined ? { kind: 'stale' } : { kind: 'refused', waitMs }
+}
+
+function admissionOf({ id, generation }: { id: DeliveryId; generation: number }): string {
+  return `${id} ${generation}`
 }

@@ -54,9 +54,10 @@ export type SenderOptions = {
   resolver: Resolver
   monotonicMs: () => number
   connectTimeoutMs?: number
-  /** All sockets to destinations, idle ones included. */
-  socketsMax?: number
-  socketsPerDestinationMax?: number
+  /** All sockets to destinations, idle ones included: some more than attempts, or each would close another's idle one. */
+  socketsMax: number
+  /** A destination's share of attempts. */
+  socketsPerDestinationMax: number
   socketWaitTimeoutMs?: number
 }
 
@@ -65,8 +66,8 @@ export function createSender({
   resolver,
   monotonicMs,
   connectTimeoutMs = 3_000,
-  socketsMax = 640,
-  socketsPerDestinationMax = 64,
+  socketsMax,
+  socketsPerDestinationMax,
   socketWaitTimeoutMs = 5_000,
 }: SenderOptions): Sender {
   const connect = createConnector({ guard, resolver, monotonicMs, timeoutMs: connectTimeoutMs })

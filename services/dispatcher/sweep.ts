@@ -1,46 +1,94 @@
 import { setTimeout as delay } from 'node:timers/promises'
+import { aborted } from 'node:util'
 import type { Component } from '@tenterhook/lifecycle/component'
 import { loop } from '@tenterhook/lifecycle/loop'
-import type { DeliveryId, DestinationId } from '@tenterhook/schemas/ids'
+import type { DestinationId } from '@tenterhook/schemas/ids'
+import { lanes, type Lane } from '@tenterhook/schemas/states'
 import type { Store } from '@tenterhook/store/connect'
-import { dueDestinations } from '@tenterhook/store/feed'
+import { dueDestinations, handBack } from '@tenterhook/store/feed'
+import { setPace } from '@tenterhook/store/pace'
 import { dueQueued, oldestDueAge, oldestSnapshotAge, sweepLeases } from '@tenterhook/store/sweep'
 import type { Log } from '@tenterhook/telemetry/log'
 import type { Metrics } from '@tenterhook/telemetry/metrics'
-import type { Slots } from './slots.ts'
+import type { Health } from './health.ts'
+import type { Hint, Slots } from './slots.ts'
 
 const sweepEveryMs = 1_000
 /** While more is due than sockets are free, rounds follow each other this closely: without Redis they are all that delivers. */
 const behindEveryMs = 25
 /** Retries wait in Postgres until their time: this is how late they may be. */
 const feedEveryMs = 500
+const paceEveryMs = 1_000
 const measureEveryMs = 5_000
 const leasesPerSweep = 500
 const destinationsPerSweep = 1_000
+/** With as many waiting for their turn, the sweep has nothing to add. */
+const feederHeldMax = 10_000
 const queuedPerSweep = 500
+/** Rows that are due and parked here already come back with each sweep, in front of the new ones. */
+const queuedReadMax = 5_000
+const pacesPerWrite = 200
+/** What has been parked for so long would be leased sooner by another copy, or is not wanted soon by anyone. */
+const parkedMsMax = 5_000
+const handBackRowsMax = 500
 
 /**
  * The loops that make delivering independent of Redis: they find what is due by its row alone. Overdue queued deliveries
- * are leased in place (T7), at most as many as sockets are free.
+ * are leased in place (T7), at most as many as sockets are free, past the same shares as those that a job brings.
  */
 export function dispatcherSweeps({
   store,
   slots,
-  takeLease,
-  feed,
+  health,
+  feeder,
+  destinationName,
+  monotonicMs,
   random,
   log,
   metrics,
 }: {
   store: Store
   slots: Slots
-  takeLease: (id: DeliveryId, generation: number) => Promise<(() => Promise<void>) | undefined>
-  feed: (ids: readonly DestinationId[]) => void
+  health: Health
+  feeder: { request(destinations: readonly { id: DestinationId; tenant: string }[]): void; held(): number }
+  /** For people; destinations that end deliveries by themselves are rare. */
+  destinationName: (id: DestinationId) => Promise<string>
+  monotonicMs: () => number
   random: () => number
   log: Log
   metrics: Metrics
 }): Component[] {
-  let behind = false
+  let fedTo: DestinationId | null = null
+
+  function queuedSweep(lane: Lane): Component {
+    let behind = false
+    return loop({
+      name: `queued sweep, ${lane}`,
+      everyMs: sweepEveryMs,
+      random,
+      log,
+      work: async (signal) => {
+        if (behind) await delay(behindEveryMs, undefined, { signal }).catch(() => {})
+        if (signal.aborted) return 'idle'
+        // One at least, which waits its turn for a socket: a consumer with a backlog refills every free one.
+        const room = Math.max(1, Math.min(queuedPerSweep, slots.free(lane)))
+        const rows = await dueQueued(store.fast, lane, Math.min(queuedReadMax, room + slots.waiting(lane)))
+        const due: Hint[] = []
+        for (const row of rows) {
+          const hint = { ...row, lane }
+          if (due.length < room && !slots.waits(hint)) due.push(hint)
+        }
+        behind = due.length === room
+        // What is parked is due again and again: it goes when its destination has a socket, not when it is asked for.
+        if (due.length === 0) return 'idle'
+        metrics.sweptRows.inc({ kind: 'queued' }, due.length)
+        // Waits for the leases, which take these rows out of the next sweep, and not for the attempts.
+        await Promise.race([Promise.all(due.map(slots.offer)), aborted(signal, signal)])
+        return 'more'
+      },
+    })
+  }
+
   return [
     loop({
       name: 'lease sweep',
@@ -49,57 +97,50 @@ export function dispatcherSweeps({
       log,
       work: async () => {
         const ended = await sweepLeases(store.fast, leasesPerSweep)
-        if (ended.length > 0) {
-          metrics.sweptRows.inc({ kind: 'lease' }, ended.length)
-          feed([...new Set(ended.map((one) => one.destinationId))])
-          for (const one of ended)
-            if (one.state === 'dead')
-              log.error(
-                { event: 'delivery.dead', id: one.id, reason: 'leases_lost' },
-                'a delivery ended because its leases kept being lost',
-              )
+        if (ended.length === 0) return 'idle'
+        metrics.sweptRows.inc({ kind: 'lease' }, ended.length)
+        feeder.request([...new Set(ended.map((one) => one.destinationId))].map((id) => ({ id, tenant: unknownTenant })))
+        for (const one of ended) {
+          if (one.state !== 'dead') continue
+          const destination = await destinationName(one.destinationId)
+          metrics.deadLetters.inc({ destination, reason: 'leases_lost' })
+          log.error(
+            { event: 'delivery.dead', id: one.id, destination, reason: 'leases_lost' },
+            'a delivery ended because its leases kept being lost',
+          )
         }
         return ended.length === leasesPerSweep ? 'more' : 'idle'
       },
     }),
-    loop({
-      name: 'queued sweep',
-      everyMs: sweepEveryMs,
-      random,
-      log,
-      work: async (signal) => {
-        if (behind) await delay(behindEveryMs, undefined, { signal }).catch(() => {})
-        if (signal.aborted) return 'idle'
-        // One at least, which waits its turn for a socket: a consumer with a backlog refills every free one.
-        const room = Math.max(1, Math.min(queuedPerSweep, slots.free()))
-        const due = await dueQueued(store.fast, room)
-        behind = due.length === room
-        if (due.length === 0) return 'idle'
-        metrics.sweptRows.inc({ kind: 'queued' }, due.length)
-        // Waits for the leases, which take these rows out of the next sweep, and not for the attempts. Each send begins as
-        // its lease comes, whatever becomes of the others: only the send gives its slot back.
-        await Promise.allSettled(
-          due.map(async (one) => {
-            const send = await takeLease(one.id, one.generation)
-            send?.().catch((error: unknown) =>
-              log.error(
-                { event: 'delivery.failed', error },
-                'an attempt broke off; its lease runs out and it is tried again',
-              ),
-            )
-          }),
-        )
-        return 'more'
-      },
-    }),
+    ...lanes.map(queuedSweep),
     loop({
       name: 'feed sweep',
       everyMs: feedEveryMs,
       random,
       log,
       work: async () => {
-        feed(await dueDestinations(store.fast, destinationsPerSweep))
+        if (feeder.held() > feederHeldMax) return 'idle'
+        const due = await dueDestinations(store.fast, fedTo, destinationsPerSweep)
+        feeder.request(due)
+        // From where it stopped, or the destinations behind the first thousand would never be found.
+        fedTo = due.length === destinationsPerSweep ? (due.at(-1)?.id ?? null) : null
         return 'idle'
+      },
+    }),
+    loop({
+      name: 'pace',
+      everyMs: paceEveryMs,
+      random,
+      log,
+      work: async () => {
+        const paces = health.due(pacesPerWrite)
+        if (paces.length > 0) {
+          await setPace(store.fast, paces)
+          health.wrote(paces)
+        }
+        // After the paces: a destination that hangs is fed again at once, and by then its window must be small.
+        await handBackAll(store, slots.takeParked(monotonicMs() - parkedMsMax))
+        return paces.length === pacesPerWrite ? 'more' : 'idle'
       },
     }),
     loop({
@@ -115,3 +156,12 @@ export function dispatcherSweeps({
     }),
   ]
 }
+
+/** Keeps their place in line. What this fails to hand back is leased by a sweep once its wait for a job is over. */
+export async function handBackAll(store: Store, hints: readonly Hint[]): Promise<void> {
+  for (let from = 0; from < hints.length; from += handBackRowsMax)
+    await handBack(store.fast, hints.slice(from, from + handBackRowsMax))
+}
+
+/** Of a destination that only its lease was known of: a feeder that knows it keeps it where it is. */
+const unknownTenant = ''

@@ -25,7 +25,15 @@ export async function senderForTest({
   const monotonicMs = () => performance.now() + passedMs
   const guard = createGuard({ allowCidrs })
   const resolver = createResolver({ monotonicMs, servers: [dns.address], hostsPath: '/nowhere', timeoutMs: 500 })
-  const sender = createSender({ guard, resolver, monotonicMs, connectTimeoutMs: 500, ...options })
+  const sender = createSender({
+    guard,
+    resolver,
+    monotonicMs,
+    connectTimeoutMs: 500,
+    socketsMax: 640,
+    socketsPerDestinationMax: 64,
+    ...options,
+  })
   onTestFinished(async () => {
     sender.destroy()
     await sender.close()

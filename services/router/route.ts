@@ -1,9 +1,11 @@
 import { durationMs } from '@tenterhook/schemas/duration'
-import { deriveDeliveryId, type DeliveryId, type DestinationId, type EventId } from '@tenterhook/schemas/ids'
+import { deriveDeliveryId, type DestinationId, type EventId } from '@tenterhook/schemas/ids'
 import type { Probe } from '@tenterhook/schemas/probe'
 import { matchRules } from '@tenterhook/rules/match'
+import { orderKeyOf } from '@tenterhook/rules/order-key'
 import { buildSubject } from '@tenterhook/rules/subject'
 import type { ClaimedEvent } from '@tenterhook/store/claim'
+import type { Admitted } from '@tenterhook/store/feed'
 import type { Routed, Routing } from '@tenterhook/store/route'
 import type { Log } from '@tenterhook/telemetry/log'
 import type { Metrics } from '@tenterhook/telemetry/metrics'
@@ -14,9 +16,9 @@ export interface RouteDeps {
   rulebooks: { current(): Promise<Rulebook>; reload(): Promise<void> }
   commit: (configVersion: number, batch: readonly Routing[]) => Promise<Routed>
   /** Puts admitted deliveries on the deliver queue, best effort. */
-  enqueue: (jobs: ReadonlyArray<{ id: DeliveryId; generation: number }>) => void
+  enqueue: (jobs: readonly Admitted[]) => void
   /** Asks for the destinations to be fed (T3). */
-  feed: (destinationIds: readonly DestinationId[]) => void
+  feed: (destinations: ReadonlyArray<{ id: DestinationId; tenant: string }>) => void
   tracing: Tracing
   log: Log
   metrics: Metrics
@@ -48,7 +50,7 @@ export async function routeEvents(events: readonly ClaimedEvent[], deps: RouteDe
     deps.probe('router.after_route')
     const moved = new Set(routed.eventIds)
     const mine = decided.filter((one) => moved.has(one.routing.eventId))
-    deps.enqueue(routed.queued.map((id) => ({ id, generation: firstGeneration })))
+    deps.enqueue(routed.queued.map((one) => ({ ...one, generation: firstGeneration })))
     deps.feed(routed.toFeed)
     report(mine, rulebook, deps, deps.monotonicMs() - begunMs)
     deps.probe('router.after_feed')
@@ -106,7 +108,7 @@ function decide(event: ClaimedEvent, rulebook: Rulebook, span: Span, tracing: Tr
       connectionId: connection.id,
       connectionVersion: connection.version,
       destinationId: connection.destinationId,
-      orderKey: null,
+      orderKey: connection.spec.order ? orderKeyOf(subject, connection.spec.order.by) : null,
       delayMs: durationMs(connection.spec.delay),
       maxAgeMs: durationMs(connection.spec.delay) + durationMs(connection.spec.retry.maxAge),
       traceparent: producerContext(tracing, span),

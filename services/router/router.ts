@@ -13,7 +13,7 @@ import { readClock } from '@tenterhook/store/clock'
 import { readRoutingConfig } from '@tenterhook/store/config'
 import { openStore } from '@tenterhook/store/connect'
 import { checkStore } from '@tenterhook/store/durability'
-import { feed, queueWaitMs } from '@tenterhook/store/feed'
+import { countAdmitted, feed, queueWaitMs } from '@tenterhook/store/feed'
 import { routeEvents as commitRouting } from '@tenterhook/store/route'
 import { createLogger } from '@tenterhook/telemetry/log'
 import { createMetrics } from '@tenterhook/telemetry/metrics'
@@ -41,18 +41,24 @@ export async function routerService(
     onConnectionError: (error) => log.warn({ event: 'postgres.connection_lost', error: error.message }),
   })
   const producer = createProducer({ url: environment.REDIS_URL, log })
-  /** Without a queue there is nothing to wait for: the sweep may lease at once. */
-  const queueWait = () => (producer.healthy() ? queueWaitMs : 0)
   const feeder = createFeeder({
-    feed: (ids) => feed(store.fast, ids as DestinationId[], queueWait()),
+    feed: (wanted, throughQueue) =>
+      feed(store.fast, wanted as { id: DestinationId; max: number }[], throughQueue ? queueWaitMs : 0),
     add: producer.addDeliveries,
+    admissionOpen: producer.healthy,
+    countAdmitted: () => countAdmitted(store.fast),
     log,
     random: Math.random,
   })
   const deps: RouteDeps = {
     rulebooks: createRulebooks(() => readRoutingConfig(store.fast)),
-    commit: (version, batch) => commitRouting(store.fast, version, batch, queueWait()),
-    enqueue: producer.addDeliveries,
+    // Without a queue there is nothing to wait for: the sweep may lease at once.
+    commit: (version, batch) =>
+      commitRouting(store.fast, version, batch, producer.healthy() ? queueWaitMs : 0, feeder.room() > 0),
+    enqueue: (admitted) => {
+      feeder.admitted(admitted.length)
+      void producer.addDeliveries(admitted)
+    },
     feed: feeder.request,
     tracing,
     log,

@@ -3,7 +3,7 @@ import { loop } from '@tenterhook/lifecycle/loop'
 import type { DestinationId } from '@tenterhook/schemas/ids'
 import { claimDueEvents, endUnroutable, uncountTries } from '@tenterhook/store/claim'
 import type { Store } from '@tenterhook/store/connect'
-import { dueDestinations } from '@tenterhook/store/feed'
+import { dueDestinations, unblockStuck, type OrderKey } from '@tenterhook/store/feed'
 import { oldestDueAge, oldestSnapshotAge } from '@tenterhook/store/sweep'
 import type { Log } from '@tenterhook/telemetry/log'
 import type { Metrics } from '@tenterhook/telemetry/metrics'
@@ -12,6 +12,7 @@ import { reportUnroutable, routeEvents, type RouteDeps } from './route.ts'
 const sweepEveryMs = 1_000
 const eventsPerSweep = 200
 const destinationsPerSweep = 1_000
+const orderKeysPerSweep = 1_000
 /** When a swept event that was claimed and not routed is swept again: times its tries. */
 const sweptRouteWaitMs = 5_000
 const measureEveryMs = 5_000
@@ -30,6 +31,8 @@ export function routerSweeps({
   log: Log
   metrics: Metrics
 }): Component[] {
+  let fedTo: DestinationId | null = null
+  let orderedTo: OrderKey | null = null
   return [
     loop({
       name: 'event sweep',
@@ -60,8 +63,19 @@ export function routerSweeps({
       random,
       log,
       work: async () => {
-        const due: DestinationId[] = await dueDestinations(store.fast, destinationsPerSweep)
+        const due = await dueDestinations(store.fast, fedTo, destinationsPerSweep)
         deps.feed(due)
+        fedTo = due.length === destinationsPerSweep ? (due.at(-1)?.id ?? null) : null
+        return 'idle'
+      },
+    }),
+    loop({
+      name: 'order sweep',
+      everyMs: sweepEveryMs,
+      random,
+      log,
+      work: async () => {
+        orderedTo = await unblockStuck(store.fast, orderedTo, orderKeysPerSweep)
         return 'idle'
       },
     }),

@@ -48,7 +48,7 @@ export function createSeeder({ store, source, run }: Seeding): Seeder {
       text: 'SELECT e.id, e.seq, c.version FROM events e, config c WHERE e.id = ANY($1::text[])',
       values: [batch.map(({ id }) => id)],
     })
-    const routed = await routeEvents(store.fast, Number(rows[0]?.version), rows.map(routingOf), queueWaitMs)
+    const routed = await routeEvents(store.fast, Number(rows[0]?.version), rows.map(routingOf), queueWaitMs, false)
     if (routed.kind !== 'routed' || routed.eventIds.length !== count)
       throw new Error(`of ${count} events of the backlog not all could be routed`)
   }

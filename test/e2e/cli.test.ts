@@ -374,13 +374,56 @@ describe('events, replay and retry', () => {
       err: expect.stringContaining('this delivery has arrived'),
     })
 
-    const away = await config('away.yaml', (text) => text.replace(/(chat: \{ url: 'http:\/\/127.0.0.1:)[^/]*/, '$19'))
+    // Away, and for longer than a slow machine takes to say so.
+    const away = await config('away.yaml', (text) =>
+      text
+        .replace(/(chat: \{ url: 'http:\/\/127.0.0.1:)[^/]*/, '$19')
+        .replace('destination: chat, filter: { type: push }', '$&, retry: { schedule: [10m] }'),
+    )
     await tenterhook(['apply', away])
     const waiting = eventIdIn(await tenterhook(['trigger', 'github.push']))
     const waits = await untilDelivery(waiting, 'the failure', (one) => toChat(one) && one.state === 'retrying')
     await tenterhook(['apply'])
     expect(await tenterhook(['retry', waits])).toEqual({ code: 0, err: '', out: 'it was retrying, and is due now\n' })
     await untilDelivery(waiting, 'the delivery', (one) => toChat(one) && one.state === 'delivered')
+  })
+
+  it('cancel ends what waits, and is refused for what has ended', async () => {
+    await tenterhook(['pause', 'destination', 'chat'])
+    const id = eventIdIn(await tenterhook(['trigger', 'github.push']))
+    const held = await untilDelivery(id, 'the held one', ({ connection }) => connection.name === 'push-to-chat')
+    expect(await tenterhook(['cancel', held])).toEqual({ code: 0, err: '', out: 'it is cancelled\n' })
+    await tenterhook(['resume', 'destination', 'chat'])
+    const other = await untilDelivery(id, 'the other', ({ state }) => state === 'delivered')
+    expect(await tenterhook(['cancel', other])).toMatchObject({
+      code: 1,
+      err: 'tenterhook: this delivery is delivered: there is nothing left to cancel\n',
+    })
+  })
+
+  it('pause holds a connection, or a destination, until resume; destinations tells what waits', async () => {
+    const pause = ['pause', 'connection', 'ticket-to-project', '--reason', 'they import']
+    const paused = { code: 0, err: '', out: 'connection ticket-to-project is paused: they import\n' }
+    expect(await tenterhook(pause)).toEqual(paused)
+    expect(await tenterhook(pause.slice(0, 3))).toEqual(paused)
+    const id = eventIdIn(await tenterhook(['trigger', 'desk.ticket.created.normal']))
+    await untilDelivery(id, 'the held one', ({ state }) => state === 'pending')
+    expect((await tenterhook(['events', 'get', id])).out).toContain('project pending (held: connection paused)')
+
+    await tenterhook(['pause', 'destination', 'project', '--reason', 'they move'])
+    const table = (await tenterhook(['destinations'])).out.split('\n')
+    expect(table[0]).toMatch(/^destination +waiting +admitted +health$/)
+    expect(table.find((line) => line.startsWith('project'))).toMatch(/^project +1 +0 of \d+ +paused: they move$/)
+    expect(table.find((line) => line.startsWith('pos'))).toMatch(/^pos +0 +0 of \d+ +well$/)
+    const first = JSON.parse((await tenterhook(['destinations', '--json'])).out.split('\n')[0] ?? '') as object
+    expect(first).toMatchObject({ id: expect.stringMatching(/^dst_/), health: { state: 'closed' } })
+
+    for (const [kind, name] of [
+      ['destination', 'project'],
+      ['connection', 'ticket-to-project'],
+    ] as const)
+      expect(await tenterhook(['resume', kind, name])).toEqual({ code: 0, err: '', out: `${kind} ${name} runs\n` })
+    await untilDelivery(id, 'the delivery', ({ state }) => state === 'delivered')
   })
 
   it('tail tells each event in a line, also after the console came back, until Ctrl-C', async () => {
@@ -419,6 +462,9 @@ describe('events, replay and retry', () => {
     [['events', 'get', 'evt_x'], 'there is no event "evt_x"'],
     [['replay', 'evt_00000000000000000000000000'], 'there is no event "evt_00000000000000000000000000"'],
     [['retry', 'nonsense'], 'there is no delivery "nonsense"'],
+    [['cancel', 'nonsense'], 'there is no delivery "nonsense"'],
+    [['pause', 'connection', 'nobody'], 'there is no connection "nobody"'],
+    [['resume', 'destination', 'nobody'], 'there is no destination "nobody"'],
     [['events', 'tail', '--source', 'never'], 'source: there never was a source "never"'],
   ])('%j is told in one line', async (args, words) => {
     const { code, out, err } = await tenterhook(args)
@@ -484,6 +530,14 @@ describe('the rest', () => {
     expect((await tenterhook(['doctor'], { env })).code).toBe(1)
   })
 
+  it('names commands as whoever stands there calls them', async () => {
+    const env = { TENTERHOOK_HOME: join(directory, 'elsewhere') }
+    const said = async (cwd: string) => (await tenterhook(['events', 'tail'], { env, cwd })).err
+    expect(await said(directory)).toContain('start it with `tenterhook up`')
+    expect(await said(root)).toContain('start it with `npx tenterhook up`')
+    expect(await said(join(root, 'docs'))).toContain('start it with `npx tenterhook up`')
+  })
+
   it('with another’s token says so', async () => {
     const { code, err } = await tenterhook(['events', 'get', 'evt_1'], {
       env: { TENTERHOOK_ADMIN_TOKEN: 'not-the-token-at-all' },
@@ -509,6 +563,10 @@ describe('the rest', () => {
       'events',
       'replay',
       'retry',
+      'cancel',
+      'destinations',
+      'pause',
+      'resume',
       'doctor',
       'migrate',
       'token',

@@ -27,7 +27,7 @@ const delivery = z.looseObject({
   finishedAt: z.string().nullable(),
   replayOf: z.string().nullable(),
   held: z.boolean(),
-  heldBecause: z.looseObject({ by: z.string() }).nullable(),
+  heldBy: z.looseObject({ kind: z.string() }).nullable(),
 })
 export type DeliverySummary = z.output<typeof delivery>
 
@@ -83,4 +83,23 @@ export const replayed = z.looseObject({
   deliveries: z.array(z.looseObject({ id: z.string(), connection: z.looseObject({ name: z.string() }) })),
   notMatched: z.array(mismatch),
 })
+/** Of a pause, a resume and a list: all three show the whole. */
+export const pausable = z.looseObject({ name: z.string(), paused: z.boolean(), pauseReason: z.string().nullable() })
+
+const destination = pausable.extend({
+  health: z.looseObject({
+    state: z.string(),
+    waitsUntil: z.string().nullable(),
+    failingSince: z.string().nullable(),
+    failuresInRow: z.number(),
+    slowUntil: z.string().nullable(),
+    window: z.number(),
+    admitted: z.number(),
+    waiting: z.number(),
+  }),
+})
+export type Destination = z.output<typeof destination>
+export const destinationPage = z.looseObject({ data: z.array(destination), next: z.string().nullable() })
+
+export const cancelled = z.looseObject({ id: z.string(), attemptInFlight: z.boolean() })
 export const retried = z.looseObject({ id: z.string(), was: z.string() })

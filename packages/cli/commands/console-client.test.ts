@@ -9,6 +9,7 @@ import { writeState } from '../local/home.ts'
 import { consoleClient, reachConsole } from './console-client.ts'
 import { withKey } from './replay.ts'
 
+const program = 'npx tenterhook'
 let home: string
 let server: Server
 let url: string
@@ -30,7 +31,7 @@ afterEach(async () => {
   await rm(home, { recursive: true })
 })
 
-const client = () => consoleClient({ url, token: 'the-token', tokenFrom: 'a file', stop })
+const client = () => consoleClient({ url, token: 'the-token', tokenFrom: 'a file', program, stop })
 const shape = z.object({ id: z.string() })
 
 function problem(status: number, code: string, detail: string): RequestListener {
@@ -70,7 +71,7 @@ describe('the console', () => {
       'names a request that is a command here',
       problem(409, 'already_delivered', 'to send it again: POST /v1/events/evt_1/replay'),
       'refused_by_console',
-      'to send it again: tenterhook replay evt_1',
+      'to send it again: npx tenterhook replay evt_1',
     ],
     ['says escapes', problem(404, 'x', 'a\u001b[2J'), 'refused_by_console', 'a\\x1b[2J'],
   ])('that %s is told in one line', async (_, listener, code, message) => {
@@ -113,7 +114,7 @@ describe('where it is, and its token', () => {
       seen = request.headers.authorization
       response.end('{"id":"x"}')
     }
-    await (await reachConsole({ env, home })).get('/', shape)
+    await (await reachConsole({ env, home, program })).get('/', shape)
     return seen
   }
   const running = { pid: process.pid, databaseUrl: '', redisUrl: '', ingestUrl: '', opsUrls: {} }
@@ -132,14 +133,14 @@ describe('where it is, and its token', () => {
   })
 
   test('that are not known are asked for', async () => {
-    await expect(reachConsole({ env: {}, home })).rejects.toThrow(`nothing runs in ${home}`)
-    await expect(reachConsole({ env: { TENTERHOOK_CONSOLE_URL: 'x' }, home })).rejects.toThrow(
+    await expect(reachConsole({ env: {}, home, program })).rejects.toThrow(`nothing runs in ${home}`)
+    await expect(reachConsole({ env: { TENTERHOOK_CONSOLE_URL: 'x' }, home, program })).rejects.toThrow(
       'TENTERHOOK_CONSOLE_URL: expected a URL',
     )
     const env = { TENTERHOOK_CONSOLE_URL: url }
-    await expect(reachConsole({ env, home })).rejects.toThrow(`there is no admin token in ${home}/admin-token`)
-    await expect(reachConsole({ env: { ...env, TENTERHOOK_ADMIN_TOKEN_FILE: '/nowhere' }, home })).rejects.toThrow(
-      "/nowhere can't be read (ENOENT)",
-    )
+    await expect(reachConsole({ env, home, program })).rejects.toThrow(`there is no admin token in ${home}/admin-token`)
+    await expect(
+      reachConsole({ env: { ...env, TENTERHOOK_ADMIN_TOKEN_FILE: '/nowhere' }, home, program }),
+    ).rejects.toThrow("/nowhere can't be read (ENOENT)")
   })
 })

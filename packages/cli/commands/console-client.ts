@@ -25,7 +25,7 @@ const requestTimeoutMs = 15_000
 
 /** The console of the running copy, or at TENTERHOOK_CONSOLE_URL, with the admin token in force there. `stop` ends what is asked of it. */
 export async function reachConsole(
-  { env, home }: Pick<Surroundings, 'env' | 'home'>,
+  { env, home, program }: Pick<Surroundings, 'env' | 'home' | 'program'>,
   stop: AbortSignal = new AbortController().signal,
 ): Promise<ConsoleClient> {
   const given = readVariable({ TENTERHOOK_CONSOLE_URL: httpUrl.optional() }, env).TENTERHOOK_CONSOLE_URL
@@ -33,11 +33,11 @@ export async function reachConsole(
   if (found === undefined) {
     throw new CommandError(
       'not_running',
-      `nothing runs in ${home}: start it with \`tenterhook up\`, or set TENTERHOOK_CONSOLE_URL`,
+      `nothing runs in ${home}: start it with \`${program} up\`, or set TENTERHOOK_CONSOLE_URL`,
     )
   }
   const { token, from } = await findToken({ env, home })
-  return consoleClient({ url: found.replace(/\/+$/, ''), token, tokenFrom: from, stop })
+  return consoleClient({ url: found.replace(/\/+$/, ''), token, tokenFrom: from, program, stop })
 }
 
 async function findToken({ env, home }: Pick<Surroundings, 'env' | 'home'>): Promise<{ token: string; from: string }> {
@@ -66,12 +66,14 @@ export function consoleClient({
   url,
   token,
   tokenFrom,
+  program,
   stop,
 }: {
   url: string
   token: string
   /** Where the token was found, for people. */
   tokenFrom: string
+  program: string
   stop: AbortSignal
 }): ConsoleClient {
   async function request(
@@ -88,7 +90,7 @@ export function consoleClient({
     const { code, detail } = problemOf(await response.text())
     const said = printable(detail ?? `it answered ${response.status}`).replace(
       /POST \/v1\/events\/(evt_\w+)\/replay/, // whoever asks by a command is told the command
-      'tenterhook replay $1',
+      `${program} replay $1`,
     )
     if (response.status === 401) {
       throw new CommandError(

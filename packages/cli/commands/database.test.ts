@@ -9,6 +9,7 @@ import { addSource, openTestStore, testKeys, type TestStore } from '../../../tes
 import { ensureEncryptionKeys, writeState } from '../local/home.ts'
 import { explainDatabaseError, findDatabaseUrl, findEncryptionKeys, withStore } from './database.ts'
 
+const program = 'npx tenterhook'
 let home: string
 let store: TestStore
 let url: string
@@ -26,19 +27,19 @@ afterAll(async () => {
 
 const keys = testKeys.map(({ id, key }) => `${id}:${key.toString('base64')}`).join(',')
 const reach = (env: Record<string, string>) =>
-  withStore({ env: { TENTERHOOK_ENCRYPTION_KEYS: keys, ...env }, home }, async (reached) => reached)
+  withStore({ env: { TENTERHOOK_ENCRYPTION_KEYS: keys, ...env }, home, program }, async (reached) => reached)
 
 describe('the database', () => {
   test('is the one of the environment, with its keys, open while it is worked on', async () => {
     const env = { DATABASE_URL: url, TENTERHOOK_ENCRYPTION_KEYS: keys }
-    const version = await withStore({ env, home }, (reached) => readConfigVersion(reached.store.durable))
+    const version = await withStore({ env, home, program }, (reached) => readConfigVersion(reached.store.durable))
     expect(version).toBeGreaterThan(0)
     const { store: closed } = await reach(env)
     await expect(readConfigVersion(closed.durable)).rejects.toThrow()
   })
 
   test('is else the running copy’s, with the keys that it keeps', async () => {
-    await expect(findDatabaseUrl({ env: {}, home })).rejects.toMatchObject({ code: 'not_running' })
+    await expect(findDatabaseUrl({ env: {}, home, program })).rejects.toMatchObject({ code: 'not_running' })
     await expect(findEncryptionKeys({ env: {}, home })).rejects.toMatchObject({ code: 'keys_unknown' })
     await ensureEncryptionKeys(home, undefined)
     await writeState(home, {
@@ -49,7 +50,7 @@ describe('the database', () => {
       consoleUrl: '',
       opsUrls: {},
     })
-    expect(await findDatabaseUrl({ env: {}, home })).toBe(url)
+    expect(await findDatabaseUrl({ env: {}, home, program })).toBe(url)
     expect(await findEncryptionKeys({ env: {}, home })).toMatchObject([{ id: 'k1' }])
     await writeFile(join(home, 'encryption-keys'), 'nonsense')
     await expect(findEncryptionKeys({ env: {}, home })).rejects.toThrow(
@@ -78,7 +79,7 @@ describe('the database', () => {
       () => broken((other) => (other.password = 'wrong')),
       /^Postgres at 127\.0\.0\.1:\d+: password authentication failed/,
     ],
-    ['without our schema', () => broken((other) => (other.search = '')), /run `tenterhook migrate`$/],
+    ['without our schema', () => broken((other) => (other.search = '')), /run `npx tenterhook migrate`$/],
     ['that is no URL', () => ({ DATABASE_URL: 'nonsense' }), /^DATABASE_URL: expected a URL/],
   ])('%s is told in one line', async (_, env, message) => {
     await expect(reach(env())).rejects.toMatchObject({ name: 'CommandError', message: expect.stringMatching(message) })
@@ -94,7 +95,7 @@ describe('the database', () => {
   })
 
   test('a mistake of ours keeps its stack', async () => {
-    const work = withStore({ env: { DATABASE_URL: url, TENTERHOOK_ENCRYPTION_KEYS: keys }, home }, (reached) =>
+    const work = withStore({ env: { DATABASE_URL: url, TENTERHOOK_ENCRYPTION_KEYS: keys }, home, program }, (reached) =>
       reached.store.durable.query('SELECT nonsense'),
     )
     await expect(work).rejects.toMatchObject({ name: 'error', code: '42703' })

@@ -19,7 +19,7 @@ const connectionsMax = { durable: 2, fast: 1, guarded: 1 }
 
 /** Runs `work` on the database of the running copy, or of DATABASE_URL. What Postgres refuses becomes one line. */
 export async function withStore<T>(
-  surroundings: Pick<Surroundings, 'env' | 'home'>,
+  surroundings: Pick<Surroundings, 'env' | 'home' | 'program'>,
   work: (reached: ReachedStore) => Promise<T>,
 ): Promise<T> {
   const url = await findDatabaseUrl(surroundings)
@@ -27,7 +27,11 @@ export async function withStore<T>(
   const store = openStore({ connectionString: url, applicationName: 'tenterhook-cli', connectionsMax })
   try {
     // What it survives is doctor's to say; here it is asked for the schema and the keys.
-    await checkStore(store, keys, true)
+    await checkStore(store, keys, true).catch((error: unknown) => {
+      if (!(error instanceof StoreCheckError) || error.code !== 'not_migrated') throw error
+      const todo = `run \`${surroundings.program} migrate\``
+      throw new CommandError('database_unusable', `the database has no Tenterhook schema: ${todo}`, { cause: error })
+    })
     return await work({ store, keys })
   } catch (error) {
     throw explainDatabaseError(error, url)
@@ -36,11 +40,15 @@ export async function withStore<T>(
   }
 }
 
-export async function findDatabaseUrl({ env, home }: Pick<Surroundings, 'env' | 'home'>): Promise<string> {
+export async function findDatabaseUrl({
+  env,
+  home,
+  program,
+}: Pick<Surroundings, 'env' | 'home' | 'program'>): Promise<string> {
   if (env['DATABASE_URL']) return readVariable({ DATABASE_URL: databaseUrl }, env).DATABASE_URL
   const state = await readState(home)
   if (state) return state.databaseUrl
-  throw new CommandError('not_running', `nothing runs in ${home}: start it with \`tenterhook up\`, or set DATABASE_URL`)
+  throw new CommandError('not_running', `nothing runs in ${home}: start it with \`${program} up\`, or set DATABASE_URL`)
 }
 
 /** Those of the environment, else those that `up` made: never new ones, which could open nothing. */

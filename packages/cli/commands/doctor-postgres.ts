@@ -18,7 +18,7 @@ const daysLookedAt = 8
 /** Postgres as the services find it: its settings, its schema, its clock, and whether the keys open what it holds. */
 export async function checkPostgres(
   url: string,
-  surroundings: Pick<Surroundings, 'env' | 'home' | 'nowMs' | 'monotonicMs'>,
+  surroundings: Pick<Surroundings, 'env' | 'home' | 'program' | 'nowMs' | 'monotonicMs'>,
 ): Promise<Check[]> {
   const store = openStore({ connectionString: url, applicationName: 'tenterhook-doctor' })
   try {
@@ -27,7 +27,7 @@ export async function checkPostgres(
     return [
       ok('postgres', `PostgreSQL ${durability.serverVersion} at ${new URL(url).host}`),
       checkDurability(durability, surroundings.env['TENTERHOOK_ALLOW_UNSAFE_POSTGRES']),
-      checkSchema(schema),
+      checkSchema(schema, surroundings),
       ...(schema.kind === 'current' ? await checkContent(store, surroundings) : []),
     ]
   } catch (error) {
@@ -64,17 +64,17 @@ export function checkDurability({ survives, reasons, settings }: Durability, all
   }
 }
 
-function checkSchema(schema: SchemaState): Check {
+function checkSchema(schema: SchemaState, { program }: Pick<Surroundings, 'program'>): Check {
   switch (schema.kind) {
     case 'current':
       return ok('schema', 'all migrations have run')
     case 'absent':
-      return fail('schema', 'this database has no Tenterhook schema', 'tenterhook migrate')
+      return fail('schema', 'this database has no Tenterhook schema', `${program} migrate`)
     case 'behind':
       return fail(
         'schema',
         `not all migrations have run: ${schema.missing.join(', ')} are missing`,
-        'tenterhook migrate',
+        `${program} migrate`,
       )
     case 'ahead':
       return fail(
@@ -87,7 +87,7 @@ function checkSchema(schema: SchemaState): Check {
 
 async function checkContent(
   store: Store,
-  surroundings: Pick<Surroundings, 'env' | 'home' | 'nowMs' | 'monotonicMs'>,
+  surroundings: Pick<Surroundings, 'env' | 'home' | 'program' | 'nowMs' | 'monotonicMs'>,
 ): Promise<Check[]> {
   return [
     await checkClock(store, surroundings),
@@ -123,7 +123,7 @@ function checkDays(days: number): Check {
   )
 }
 
-async function checkKeys(store: Store, surroundings: Pick<Surroundings, 'env' | 'home'>): Promise<Check> {
+async function checkKeys(store: Store, surroundings: Pick<Surroundings, 'env' | 'home' | 'program'>): Promise<Check> {
   const name = 'keys'
   try {
     const keys = await findEncryptionKeys(surroundings)
@@ -133,7 +133,7 @@ async function checkKeys(store: Store, surroundings: Pick<Surroundings, 'env' | 
     const others = [...sealed].filter(([id]) => id !== first)
     if (others.length === 0) return ok(name, `${sealed.get(first) ?? 0} stored secrets, all sealed with ${first}`)
     const old = others.map(([id, count]) => `${count} with ${id}`).join(', ')
-    return warn(name, `stored secrets are sealed with older keys: ${old}`, 'tenterhook keys re-encrypt')
+    return warn(name, `stored secrets are sealed with older keys: ${old}`, `${surroundings.program} keys re-encrypt`)
   } catch (error) {
     if (!(error instanceof SecretError) && !(error instanceof CommandError)) throw error
     return fail(name, error.message, 'give the keys that this database was used with: no service starts without')

@@ -14,7 +14,7 @@ const readiness = z.object({ ok: z.boolean(), phase: z.string(), checks: z.recor
 /** The four services of a running copy, by their own word, and the ports that people and senders use. */
 export async function checkServices(
   state: RunningState,
-  surroundings: Pick<Surroundings, 'env' | 'home'>,
+  surroundings: Pick<Surroundings, 'env' | 'home' | 'program'>,
 ): Promise<Check[]> {
   return Promise.all([
     ...Object.entries(state.opsUrls).map(([name, url]) => checkReadiness(name, url)),
@@ -48,7 +48,7 @@ async function checkIngest(url: string): Promise<Check> {
   }
 }
 
-async function checkConsole(url: string, surroundings: Pick<Surroundings, 'env' | 'home'>): Promise<Check> {
+async function checkConsole(url: string, surroundings: Pick<Surroundings, 'env' | 'home' | 'program'>): Promise<Check> {
   try {
     const client = await reachConsole(surroundings)
     await client.get('/v1/sources?limit=1', z.unknown())

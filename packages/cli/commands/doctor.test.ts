@@ -31,6 +31,7 @@ const keys = testKeys.map(({ id, key }) => `${id}:${key.toString('base64')}`).jo
 const surroundings = (env: Record<string, string> = {}, nowMs = Date.now) => ({
   env: { TENTERHOOK_ENCRYPTION_KEYS: keys, ...env },
   home,
+  program: 'tenterhook',
   nowMs,
   monotonicMs: () => performance.now(),
 })
@@ -151,6 +152,7 @@ describe('services and ports', () => {
     const checks = await checkServices(state, {
       env: { TENTERHOOK_CONSOLE_URL: at, TENTERHOOK_ADMIN_TOKEN: 'x' },
       home,
+      program: 'tenterhook',
     })
     expect(checks).toMatchObject([
       { name: 'router', outcome: 'fail', says: 'ready, postgres down: no' },

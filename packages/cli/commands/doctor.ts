@@ -43,7 +43,7 @@ async function checkRedisAt(url: string): Promise<Check[]> {
   return checkRedis(url)
 }
 
-async function checkNotRunning({ env, home }: Surroundings, hasDatabase: boolean): Promise<Check[]> {
+async function checkNotRunning({ env, home, program }: Surroundings, hasDatabase: boolean): Promise<Check[]> {
   const says = `nothing runs in ${home}`
   if (hasDatabase)
     return [
@@ -51,7 +51,7 @@ async function checkNotRunning({ env, home }: Surroundings, hasDatabase: boolean
     ]
   const wished = readVariable(upVariables, env)
   return [
-    fail('services', says, 'start it with `tenterhook up`, or set DATABASE_URL and REDIS_URL'),
+    fail('services', says, `start it with \`${program} up\`, or set DATABASE_URL and REDIS_URL`),
     ...(await checkPorts({
       ingest: wished.TENTERHOOK_INGEST_PORT,
       console: wished.TENTERHOOK_CONSOLE_PORT,

@@ -16,7 +16,7 @@ const delivery: DeliverySummary = {
   finishedAt: null,
   replayOf: null,
   held: false,
-  heldBecause: null,
+  heldBy: null,
 }
 const event: EventDetail = {
   id: 'evt_1',
@@ -137,8 +137,8 @@ describe('an event', () => {
 describe('a delivery', () => {
   test('says why it is dead, what holds it, and that it is a replay', () => {
     expect(deliveryWords({ ...delivery, state: 'dead', deadReason: 'expired' })).toBe('crm dead (expired)')
-    expect(deliveryWords({ ...delivery, state: 'pending', held: true, heldBecause: { by: 'pause' } })).toBe(
-      'crm pending (held: pause)',
+    expect(deliveryWords({ ...delivery, state: 'pending', held: true, heldBy: { kind: 'connection_paused' } })).toBe(
+      'crm pending (held: connection paused)',
     )
     expect(deliveryWords({ ...delivery, failures: 0, replayOf: 'evt_1', destination: { name: null } })).toBe(
       'a deleted destination delivered (a replay)',

@@ -30,10 +30,10 @@ function inOrder<Delivery extends DeliverySummary>(deliveries: readonly Delivery
 
 /** `crm retrying after 1 failure`. */
 export function deliveryWords(delivery: DeliverySummary): string {
-  const { destination, state, failures, deadReason, held, heldBecause, replayOf } = delivery
+  const { destination, state, failures, deadReason, held, heldBy, replayOf } = delivery
   const words = [destination.name ?? 'a deleted destination', state]
   if (deadReason !== null) words.push(`(${deadReason})`)
-  else if (held) words.push(`(held: ${heldBecause?.by ?? 'its destination waits'})`)
+  else if (held) words.push(`(held: ${heldBy?.kind.replaceAll('_', ' ') ?? 'its destination waits'})`)
   else if (failures > 0) words.push(`after ${failures} ${failures === 1 ? 'failure' : 'failures'}`)
   if (replayOf !== null) words.push('(a replay)')
   return words.join(' ')
@@ -93,7 +93,7 @@ function reasonWords({ path, operator, expected, actual, hint }: Reason): string
 function bodyLines({ bodyText, bodyBase64, bodyBytes, id }: EventDetail): string[] {
   if (bodyBytes === 0) return ['(none)']
   if (bodyText !== null) return shortened(printable(bodyText, { lines: true }), bodyCharsMax).split('\n')
-  if (bodyBase64 === null) return [`(too large to be shown here: tenterhook events get ${id} --body > file)`]
+  if (bodyBase64 === null) return [`(too large to be shown here: \`events get ${id} --body\` gives it to a file)`]
   return hexLines(Buffer.from(bodyBase64, 'base64'))
 }
 

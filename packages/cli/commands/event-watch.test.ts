@@ -31,7 +31,7 @@ function delivery({ id: eventId }: EventSummary, state: string, failures = 0): D
     finishedAt: null,
     replayOf: null,
     held: false,
-    heldBecause: null,
+    heldBy: null,
   }
 }
 

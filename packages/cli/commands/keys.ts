@@ -6,7 +6,7 @@ import { withStore } from './database.ts'
 import type { Surroundings } from './surroundings.ts'
 
 export function keysCommand(surroundings: Surroundings): Command {
-  const { home, env, out } = surroundings
+  const { home, env, out, program } = surroundings
   const rotate = new Command('rotate')
     .description('put a new key before those that `up` keeps; only while nothing runs')
     .action(async () => {
@@ -19,9 +19,9 @@ export function keysCommand(surroundings: Surroundings): Command {
       if (await readState(home)) throw new CommandError('bad_argument', `Tenterhook runs in ${home}: stop it first`)
       const kept = await readEncryptionKeys(home)
       if (kept === undefined)
-        throw new CommandError('keys_unknown', `there are no keys in ${home} yet: \`tenterhook up\` makes one`)
+        throw new CommandError('keys_unknown', `there are no keys in ${home} yet: \`${program} up\` makes one`)
       out(`new secrets will be sealed with ${await rotateEncryptionKeys(home, kept)}`)
-      out('start Tenterhook, then seal the old ones with it too: tenterhook keys re-encrypt')
+      out(`start Tenterhook, then seal the old ones with it too: ${program} keys re-encrypt`)
     })
   const reEncrypt = new Command('re-encrypt')
     .description('seal every stored secret with the first key; each service must have been started with it before')

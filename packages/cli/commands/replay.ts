@@ -14,7 +14,7 @@ export function replayCommand(surroundings: Surroundings): Command {
     .option('--connection <name...>', "only over these of the source's connections")
     .option('--key <text>', 'the Idempotency-Key: a replay with the same key is done once')
     .action(async (id: string, { connection, key = surroundings.uniqueId() }: Flags) => {
-      const { out } = surroundings
+      const { out, program } = surroundings
       const client = await reachConsole(surroundings)
       const answer = await withKey(key, () =>
         client.post(
@@ -26,7 +26,7 @@ export function replayCommand(surroundings: Surroundings): Command {
       for (const delivery of answer.deliveries) out(`${delivery.connection.name}  ${delivery.id}`)
       for (const mismatch of answer.notMatched) out(`not matched  ${mismatchWords(mismatch)}`)
       if (answer.deliveries.length === 0) out('no connection matches: nothing is delivered')
-      else out(`see how it goes: tenterhook events get ${id}`)
+      else out(`see how it goes: ${program} events get ${id}`)
     })
 }
 

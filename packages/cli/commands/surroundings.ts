@@ -9,6 +9,8 @@ export interface Surroundings {
   /** Where the caller stands: paths are relative to it. */
   readonly cwd: string
   readonly env: Environment
+  /** How whoever stands there calls us, for advice that names a command: `npx tenterhook` inside the repository. */
+  readonly program: string
   /** A line of what was asked for, to stdout. */
   readonly out: (line: string) => void
   /** A line about it, to stderr: warnings, what is waited for. */

@@ -9,12 +9,12 @@ export function tokenCommand(surroundings: Surroundings): Command {
   const reset = new Command('reset')
     .description('make a new admin token; the one before, and every session it opened, ends')
     .action(async () => {
-      const { home, out, note } = surroundings
+      const { home, out, note, program } = surroundings
       await openHome(home)
       const token = await resetAdminToken(home)
       out(`admin token, said this once and kept in ${tokenPath(home)}: ${token}`)
       const state = await readState(home)
-      if (state && !(await isTaken(state.consoleUrl, token, home)))
+      if (state && !(await isTaken(state.consoleUrl, token, { home, program })))
         note(
           'the console that runs was started with TENTERHOOK_ADMIN_TOKEN, which still counts: start it again without',
         )
@@ -23,9 +23,13 @@ export function tokenCommand(surroundings: Surroundings): Command {
 }
 
 /** Whether the running console lets the new token in; true when it can't be asked, for then it will read the file. */
-async function isTaken(url: string, token: string, home: string): Promise<boolean> {
+async function isTaken(
+  url: string,
+  token: string,
+  { home, program }: Pick<Surroundings, 'home' | 'program'>,
+): Promise<boolean> {
   try {
-    await consoleClient({ url, token, tokenFrom: tokenPath(home), stop: new AbortController().signal }).get(
+    await consoleClient({ url, token, tokenFrom: tokenPath(home), program, stop: new AbortController().signal }).get(
       '/v1/sources?limit=1',
       z.unknown(),
     )

@@ -94,7 +94,7 @@ describe('the body', () => {
       'there is no sample "stripe.charge.faild"; did you mean "stripe.charge.failed"?',
     )
     expect(() => sample('desk.nothing')).toThrow('; there is desk.ticket.created, desk.ticket.created.high')
-    expect(() => sample('nothing.at.all')).toThrow('`tenterhook trigger --help` lists them')
+    expect(() => sample('nothing.at.all')).toThrow('`trigger --help` lists them')
     expect(() => sample('toString')).toThrow('there is no sample')
   })
 

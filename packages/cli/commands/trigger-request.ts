@@ -106,8 +106,7 @@ function unknownSample(name: string): string {
   const names = Object.keys(samples)
   const provider = providerOf(name)
   const ofProvider = names.filter((one) => providerOf(one) === provider)
-  const help =
-    ofProvider.length > 0 ? `; there is ${ofProvider.join(', ')}` : '; `tenterhook trigger --help` lists them'
+  const help = ofProvider.length > 0 ? `; there is ${ofProvider.join(', ')}` : '; `trigger --help` lists them'
   return `there is no sample ${JSON.stringify(name)}${suggest(name, names) || help} (or give a body with --data)`
 }
 

@@ -91,7 +91,7 @@ A refusal is what --bad-signature and --stale ask for: with them the exit code i
           surroundings.out(`${answer.status}  ${shortened(printable(answer.body), answerCharsMax)}`)
           if (!expected(answer)) unexpected += 1
         }
-        const words = flags.count === 1 ? describeOutcome(answers, source, expected) : undefined
+        const words = flags.count === 1 ? describeOutcome(answers, source, expected, surroundings) : undefined
         if (words !== undefined) surroundings.out(words)
       }
       if (flags.count > 1) surroundings.out(`${flags.count - unexpected} of ${flags.count} answered as expected`)
@@ -106,7 +106,7 @@ interface Origins {
   signed: string
 }
 
-async function findOrigins({ env, home }: Surroundings): Promise<Origins> {
+async function findOrigins({ env, home, program }: Surroundings): Promise<Origins> {
   const given = readVariable(
     { TENTERHOOK_INGEST_URL: httpUrl.optional(), TENTERHOOK_PUBLIC_URL: httpUrl.optional() },
     env,
@@ -115,7 +115,7 @@ async function findOrigins({ env, home }: Surroundings): Promise<Origins> {
   if (reached === undefined) {
     throw new CommandError(
       'not_running',
-      `nothing runs in ${home}: start it with \`tenterhook up\`, or set TENTERHOOK_INGEST_URL`,
+      `nothing runs in ${home}: start it with \`${program} up\`, or set TENTERHOOK_INGEST_URL`,
     )
   }
   const origin = (url: string) => url.replace(/\/+$/, '')
@@ -159,6 +159,7 @@ function describeOutcome(
   answers: readonly Answer[],
   source: Source,
   expected: (answer: Answer) => boolean,
+  { program }: Pick<Surroundings, 'program'>,
 ): string | undefined {
   const [first, second] = answers
   if (!first || !answers.every(expected)) return 'this is not the answer that was expected'
@@ -169,8 +170,8 @@ function describeOutcome(
     return `the second was not recognised as a duplicate: see dedupe of source ${source.spec.name}`
   }
   return first.eventId === undefined
-    ? 'look at it: tenterhook events tail'
-    : `look at it: tenterhook events get ${first.eventId}`
+    ? `look at it: ${program} events tail`
+    : `look at it: ${program} events get ${first.eventId}`
 }
 
 function forgeryOf({ badSignature = false, stale = false }: Flags): Wanted['forgery'] {

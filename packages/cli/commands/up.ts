@@ -86,7 +86,7 @@ async function chosenFile(
   }
 }
 
-async function applyFile(file: string, run: LocalRun, { cwd, out, nowMs }: Surroundings): Promise<void> {
+async function applyFile(file: string, run: LocalRun, { cwd, out, nowMs, program }: Surroundings): Promise<void> {
   const environment = { ...run.env, TENTERHOOK_DEMO_PORT: String(run.ports.demo) }
   // Its warnings were told when it was read first.
   const desired = await readConfigFile(file, environment, { cwd, note: () => {} })
@@ -101,7 +101,7 @@ async function applyFile(file: string, run: LocalRun, { cwd, out, nowMs }: Surro
       return
     }
     // What is unfinished ends only while the services run: they start with the configuration as it was.
-    for (const line of refusalLines(applied.refusals, 'run `npx tenterhook apply --prune`')) out(`${shown}: ${line}`)
+    for (const line of refusalLines(applied.refusals, `run \`${program} apply --prune\``)) out(`${shown}: ${line}`)
     out(`${shown} is not applied; the configuration is as it was`)
   } finally {
     await store.close()

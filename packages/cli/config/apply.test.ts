@@ -95,6 +95,7 @@ async function leaveUnfinished(config: Config): Promise<void> {
       },
     ],
     0,
+    true,
   )
   expect(routed).toMatchObject({ kind: 'routed' })
 }

@@ -33,14 +33,36 @@ CREATE TABLE destinations (
   created_at timestamptz NOT NULL DEFAULT clock(),
   updated_at timestamptz NOT NULL DEFAULT clock(),
   deleted_at timestamptz,
-  -- State the protocol reads under this row's lock (PROTOCOL T3, T4).
-  win int NOT NULL DEFAULT 2000 CHECK (win > 0),
+  -- Of the spec, where the protocol's statements read it.
+  tenant text COLLATE "C" NOT NULL DEFAULT '',
   attempt_timeout_ms int NOT NULL DEFAULT 15000,
+  rate_per_second int CHECK (rate_per_second > 0),
+  rate_per_minute int CHECK (rate_per_minute > 0),
+  rate_per_hour int CHECK (rate_per_hour > 0),
+  concurrency int CHECK (concurrency > 0),
+  -- State the protocol reads under this row's lock (PROTOCOL T3, T4).
+  win int NOT NULL DEFAULT 256 CHECK (win > 0),
   paused boolean NOT NULL DEFAULT false,
   pause_reason text,
-  closed_until timestamptz NOT NULL DEFAULT '-infinity'
+  -- The breaker is two times: nothing is leased before `closed_until`; then, while `trips` stands, one probe at a time.
+  closed_until timestamptz NOT NULL DEFAULT '-infinity',
+  failing_since timestamptz,
+  failures_in_row int NOT NULL DEFAULT 0,
+  trips int NOT NULL DEFAULT 0,
+  slow_until timestamptz NOT NULL DEFAULT '-infinity'
 ) WITH (fillfactor = 50);
 CREATE UNIQUE INDEX destinations_name ON destinations (name) WHERE deleted_at IS NULL;
+
+-- Leases taken of late, of destinations with limits: per period, counts by hundredths of it. The row is the lock under
+-- which leases are counted; what it counts runs out by itself.
+CREATE TABLE lease_counts (
+  destination_id text COLLATE "C" NOT NULL,
+  -- 0 is the lock alone.
+  period_ms int NOT NULL,
+  slot bigint NOT NULL DEFAULT 0,
+  counts int[] NOT NULL DEFAULT array_fill(0, ARRAY[101]),
+  PRIMARY KEY (destination_id, period_ms)
+) WITH (fillfactor = 50);
 
 CREATE TABLE connections (
   id text COLLATE "C" PRIMARY KEY,
@@ -52,8 +74,13 @@ CREATE TABLE connections (
   managed_by text NOT NULL,
   created_at timestamptz NOT NULL DEFAULT clock(),
   updated_at timestamptz NOT NULL DEFAULT clock(),
-  deleted_at timestamptz
+  deleted_at timestamptz,
+  paused boolean NOT NULL DEFAULT false,
+  pause_reason text,
+  -- A failing event lets the later ones of its key pass (DESIGN §3.8: hold or skip).
+  order_skip boolean NOT NULL DEFAULT false
 );
+CREATE INDEX connections_paused ON connections (id) WHERE paused;
 CREATE UNIQUE INDEX connections_name ON connections (name) WHERE deleted_at IS NULL;
 
 -- Every version that ever decided about an event, a delivery or an attempt. Secrets are not kept here.
@@ -157,6 +184,9 @@ CREATE TABLE deliveries (
   source_id text COLLATE "C" NOT NULL,
   seq bigint NOT NULL,
   order_key text,
+  -- An earlier one of its key was unfinished when it was last looked at; the gate in feed_v1 is the truth.
+  blocked boolean NOT NULL DEFAULT false,
+  lane text NOT NULL DEFAULT 'normal' CHECK (lane IN ('normal', 'retry', 'quarantine')),
   state text NOT NULL CHECK (state IN ('pending', 'queued', 'leased', 'retrying', 'delivered', 'dead', 'cancelled')),
   -- Indexed lower bound of the wake-up; NULL when terminal (I6).
   due_at timestamptz,
@@ -183,6 +213,8 @@ CREATE TABLE deliveries (
   CHECK ((state = 'dead') = (dead_reason IS NOT NULL)),
   PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
+-- What the feed picks from: by connection, so that a paused one's backlog is stepped over.
+CREATE INDEX deliveries_feedable ON deliveries (destination_id, connection_id, due_at, seq) WHERE due_at IS NOT NULL AND NOT admitted AND NOT blocked;
 CREATE INDEX deliveries_waiting ON deliveries (destination_id, due_at, seq) WHERE due_at IS NOT NULL AND NOT admitted;
 CREATE INDEX deliveries_admitted ON deliveries (destination_id, due_at) WHERE admitted;
 CREATE INDEX deliveries_ordered ON deliveries (connection_id, order_key, seq) WHERE order_key IS NOT NULL AND due_at IS NOT NULL;
@@ -195,6 +227,8 @@ CREATE TABLE attempts (
   lease_token uuid NOT NULL,
   number int NOT NULL,
   destination_version int NOT NULL,
+  -- On Postgres's clock: what rate limits are judged by.
+  leased_at timestamptz NOT NULL,
   started_at timestamptz NOT NULL,
   outcome text NOT NULL CHECK (outcome IN ('delivered', 'rejected', 'unreachable', 'blocked')),
   status int,
@@ -248,6 +282,25 @@ CREATE TABLE event_content_default PARTITION OF event_content DEFAULT;
 CREATE TABLE deliveries_default PARTITION OF deliveries DEFAULT WITH (fillfactor = 60);
 CREATE TABLE attempts_default PARTITION OF attempts DEFAULT;
 
+-- Failing or slow: its deliveries run in a lane of their own (DESIGN §3.7).
+CREATE FUNCTION is_quarantined(t destinations) RETURNS boolean LANGUAGE sql STABLE AS $$
+  SELECT t.trips > 0 OR t.failures_in_row >= 3 OR t.slow_until > clock() $$;
+
+-- How many of its deliveries may be admitted at once: one while its breaker probes, few while it fails, and no more than
+-- twice what it takes at a time.
+CREATE FUNCTION feed_window(t destinations) RETURNS int LANGUAGE sql STABLE AS $$
+  SELECT CASE WHEN t.trips > 0 THEN 1 ELSE least(t.win, 2 * t.concurrency, CASE WHEN t.failures_in_row >= 3 THEN 64 END) END $$;
+
+-- The breaker opens after 10 failures in a row over at least 10 s (a burst that one hiccup broke off is no sustained failure),
+-- and again at once when a probe fails. What was under way when it opened doesn't count again.
+CREATE FUNCTION breaker_trips(t destinations, healed boolean, faults int) RETURNS boolean LANGUAGE sql STABLE AS $$
+  SELECT coalesce(NOT healed AND faults > 0 AND t.closed_until <= clock()
+    AND (t.trips > 0 OR (t.failures_in_row + faults >= 10 AND t.failing_since <= clock() - interval '10 seconds')), false) $$;
+
+-- For 5 s at first, twice as long after each probe that failed, at most 5 minutes.
+CREATE FUNCTION breaker_pause(trips int) RETURNS interval LANGUAGE sql IMMUTABLE AS $$
+  SELECT least(interval '5 minutes', interval '5 seconds' * 2 ^ least(trips, 10)) $$;
+
 -- T1 (PROTOCOL §2): keys first, winners read in a second statement (a later snapshot: the winner's commit is in it),
 -- then events in order of arrival. One call is one transaction. Equal keys were folded by the caller. Returns the duplicates:
 -- whatever is not among them was inserted.
@@ -296,35 +349,46 @@ END $$;
 CREATE FUNCTION route_v1(
   decided_by bigint, event_ids text[], reasons text[],
   delivery_ids text[], delivery_events int[], seqs bigint[], source_ids text[], connection_ids text[], connection_versions int[], destination_ids text[],
-  order_keys text[], delays_ms float8[], max_ages_ms float8[], traceparents text[], queue_wait interval
-) RETURNS TABLE (current_version bigint, not_moved text[], waiting text[], to_feed text[]) LANGUAGE plpgsql AS $$
+  order_keys text[], delays_ms float8[], max_ages_ms float8[], traceparents text[], queue_wait interval, admit boolean
+) RETURNS TABLE (current_version bigint, not_moved text[], waiting text[], to_feed text[], to_feed_tenants text[], quarantined text[]) LANGUAGE plpgsql AS $$
 DECLARE
   newest bigint;
   open_destinations text[];
+  paused_connections text[];
+  lowest text;
+  highest text;
 BEGIN
   SELECT version INTO newest FROM config;
   IF newest <> decided_by THEN
-    RETURN QUERY SELECT newest, NULL::text[], NULL::text[], NULL::text[];
+    RETURN QUERY SELECT newest, NULL::text[], NULL::text[], NULL::text[], NULL::text[], NULL::text[];
     RETURN;
   END IF;
 
-  SELECT array_agg(t.id) INTO open_destinations FROM (
-    SELECT d.id FROM destinations d WHERE d.id = ANY(destination_ids) AND NOT d.paused AND d.closed_until <= clock() AND d.deleted_at IS NULL
-    ORDER BY d.id FOR NO KEY UPDATE SKIP LOCKED) t;
+  -- Known bounds of the ids: only the partitions between them are opened.
+  SELECT min(u.id COLLATE "C"), max(u.id COLLATE "C") INTO lowest, highest FROM unnest(event_ids) AS u(id);
+  IF admit THEN
+    -- A limit, or a breaker that is not quite closed, leaves the pace to the feed.
+    SELECT array_agg(t.id) INTO open_destinations FROM (
+      SELECT d.id FROM destinations d
+      WHERE d.id = ANY(destination_ids) AND NOT d.paused AND d.closed_until <= clock() AND d.deleted_at IS NULL AND d.trips = 0
+        AND coalesce(d.rate_per_second, d.rate_per_minute, d.rate_per_hour, d.concurrency) IS NULL
+      ORDER BY d.id FOR NO KEY UPDATE SKIP LOCKED) t;
+    SELECT array_agg(c.id) INTO paused_connections FROM connections c WHERE c.paused;
+  END IF;
 
   RETURN QUERY
   WITH moved AS (
     UPDATE events e SET state = 'routed', due_at = NULL, routed_at = clock(), config_version = decided_by, routing = r.reasons
     FROM (SELECT u.id, u.reasons, u.n FROM unnest(event_ids, reasons) WITH ORDINALITY AS u(id, reasons, n) ORDER BY u.id) r
-    WHERE e.id = r.id AND e.state = 'accepted'
+    WHERE e.id = r.id AND e.state = 'accepted' AND e.id BETWEEN lowest AND highest
     RETURNING r.n::int AS n
   ), room AS MATERIALIZED (
     -- Correlated on purpose, and kept so by LIMIT: as a join it would walk the waiting deliveries of every destination.
-    SELECT t.id, CASE WHEN (SELECT 1 FROM deliveries w WHERE w.destination_id = t.id AND w.due_at IS NOT NULL AND NOT w.admitted AND w.due_at <= clock() LIMIT 1) IS NULL
-      THEN t.win - (SELECT count(*) FROM deliveries a WHERE a.destination_id = t.id AND a.admitted) ELSE 0 END AS free
+    SELECT t.id, CASE WHEN is_quarantined(t) THEN 'quarantine' ELSE 'normal' END AS lane, CASE WHEN (SELECT 1 FROM deliveries w WHERE w.destination_id = t.id AND w.due_at IS NOT NULL AND NOT w.admitted AND w.due_at <= clock() LIMIT 1) IS NULL
+      THEN feed_window(t) - (SELECT count(*) FROM deliveries a WHERE a.destination_id = t.id AND a.admitted) ELSE 0 END AS free
     FROM destinations t WHERE t.id = ANY(open_destinations)
   ), new AS MATERIALIZED (
-    SELECT d.*, room.free, row_number() OVER (PARTITION BY d.destination ORDER BY d.order_key IS NOT NULL OR d.delay_ms > 0, d.seq) AS place
+    SELECT d.*, room.free, room.lane, row_number() OVER (PARTITION BY d.destination ORDER BY d.order_key IS NOT NULL OR d.delay_ms > 0, d.seq) AS place
     FROM unnest(delivery_ids, delivery_events, seqs, source_ids, connection_ids, connection_versions, destination_ids, order_keys, delays_ms, max_ages_ms, traceparents)
       AS d(id, event, seq, source, connection, connection_version, destination, order_key, delay_ms, max_age_ms, traceparent)
     LEFT JOIN room ON room.id = d.destination
@@ -332,78 +396,235 @@ BEGIN
     WHERE (d.event IN (SELECT m.n FROM moved m)) IS TRUE
   ), made AS (
     INSERT INTO deliveries (id, event_id, connection_id, connection_version, destination_id, source_id, seq, order_key,
-                            state, admitted, generation, due_at, wake_at, expires_at, traceparent)
+                            state, admitted, lane, generation, due_at, wake_at, expires_at, traceparent)
     SELECT n.id, event_ids[n.event], n.connection, n.connection_version, n.destination, n.source, n.seq, n.order_key,
-      CASE WHEN q.now THEN 'queued' ELSE 'pending' END, q.now, CASE WHEN q.now THEN 1 ELSE 0 END,
+      CASE WHEN q.now THEN 'queued' ELSE 'pending' END, q.now, coalesce(n.lane, 'normal'), CASE WHEN q.now THEN 1 ELSE 0 END,
       clock() + CASE WHEN q.now THEN queue_wait ELSE n.delay_ms * interval '1 millisecond' END,
       CASE WHEN q.now THEN clock() + queue_wait END,
       clock() + n.max_age_ms * interval '1 millisecond', n.traceparent
-    FROM new n, LATERAL (SELECT n.order_key IS NULL AND n.delay_ms = 0 AND coalesce(n.place <= n.free, false) AS now) q
+    FROM new n, LATERAL (SELECT n.order_key IS NULL AND n.delay_ms = 0 AND coalesce(n.place <= n.free, false)
+      AND (n.connection = ANY(paused_connections)) IS NOT TRUE AS now) q
     ON CONFLICT (id) DO NOTHING
-    RETURNING deliveries.id, deliveries.admitted, deliveries.destination_id)
+    RETURNING deliveries.id, deliveries.admitted, deliveries.destination_id
+  ), unfed AS MATERIALIZED (
+    SELECT t.id, t.tenant FROM destinations t WHERE t.id IN (SELECT m.destination_id FROM made m WHERE NOT m.admitted))
   SELECT newest,
     (SELECT array_agg(u.id) FROM unnest(event_ids) WITH ORDINALITY AS u(id, n) WHERE (u.n IN (SELECT m.n FROM moved m)) IS NOT TRUE),
     (SELECT array_agg(m.id) FROM made m WHERE NOT m.admitted),
-    (SELECT array_agg(DISTINCT m.destination_id) FROM made m WHERE NOT m.admitted);
+    (SELECT array_agg(u.id ORDER BY u.id) FROM unfed u),
+    (SELECT array_agg(u.tenant ORDER BY u.id) FROM unfed u),
+    (SELECT array_agg(room.id) FROM room WHERE room.lane = 'quarantine');
 END $$;
 
--- T3 (PROTOCOL §2) for each destination: statement 1 locks the destination's row, statement 2 counts and admits
--- (a volatile function's statements each take a new snapshot, so the count sees what the lock waited out).
--- A row per admitted delivery; `locked` marks a destination that another feeder holds: ask again.
-CREATE FUNCTION feed_v1(destinations_wanted text[], queue_wait interval, deleted_max int)
-RETURNS TABLE (destination text, delivery text, delivery_generation int, locked boolean) LANGUAGE plpgsql AS $$
+-- A destination's limits, each with its period. Any span of a period touches at most 101 of its hundredths, so that as
+-- many leases as the limit in the last 101 are never over it in any window, and give 100/101 of it under backlog.
+CREATE FUNCTION rate_limits(t destinations) RETURNS TABLE (period_ms int, per_period int) LANGUAGE sql IMMUTABLE AS $$
+  SELECT * FROM (VALUES (1000, t.rate_per_second), (60000, t.rate_per_minute), (3600000, t.rate_per_hour)) AS l(period_ms, per_period)
+  WHERE l.per_period IS NOT NULL ORDER BY 1 $$;
+
+-- The counts with the slots between the last one and `now_slot` emptied. Slot s lies at 1 + s % 101.
+CREATE FUNCTION counts_at(counts int[], slot bigint, now_slot bigint) RETURNS int[] LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  IF now_slot - slot >= 101 THEN RETURN array_fill(0, ARRAY[101]); END IF;
+  FOR passed IN 1 .. (now_slot - slot)::int LOOP
+    counts[1 + ((slot + passed) % 101)::int] := 0;
+  END LOOP;
+  RETURN counts;
+END $$;
+
+-- When, in slots from `now_slot`, the first counted lease leaves the window: 1 to 101.
+CREATE FUNCTION slots_to_wait(counts int[], now_slot bigint) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+  FOR ahead IN 1 .. 101 LOOP
+    IF counts[1 + ((now_slot + ahead) % 101)::int] > 0 THEN RETURN ahead; END IF;
+  END LOOP;
+  RETURN 101;
+END $$;
+
+-- Inside a lease (T4): takes as many of the wanted leases as the limits allow, under the lock of the destination's counts.
+-- Each statement of a volatile function takes a new snapshot, so it sees what the lock waited out. Its time is that of
+-- counting, after the lock: times of leases never run behind their counts.
+CREATE FUNCTION take_leases_v1(of_destination text, wanted int) RETURNS TABLE (granted int, wait_ms float8, at timestamptz) LANGUAGE plpgsql AS $$
+DECLARE
+  t destinations;
+  l record;
+  now_ms float8;
+  now_slot bigint;
+  kept lease_counts;
+  sum_counts bigint;
+  at_once int;
+BEGIN
+  INSERT INTO lease_counts (destination_id, period_ms) VALUES (of_destination, 0) ON CONFLICT DO NOTHING;
+  PERFORM 1 FROM lease_counts WHERE destination_id = of_destination AND period_ms = 0 FOR UPDATE;
+  SELECT * INTO t FROM destinations WHERE id = of_destination;
+  at := clock() + (clock_timestamp() - now());
+  now_ms := extract(epoch FROM at) * 1000;
+  granted := wanted;
+
+  at_once := CASE WHEN t.trips > 0 THEN 1 ELSE t.concurrency END;
+  IF at_once IS NOT NULL THEN
+    SELECT least(granted, greatest(0, at_once - count(*))) INTO granted
+    FROM deliveries d WHERE d.destination_id = of_destination AND d.admitted AND d.state = 'leased';
+  END IF;
+
+  FOR l IN SELECT * FROM rate_limits(t) LOOP
+    EXIT WHEN granted = 0;
+    INSERT INTO lease_counts (destination_id, period_ms) VALUES (of_destination, l.period_ms) ON CONFLICT DO NOTHING;
+    SELECT * INTO kept FROM lease_counts WHERE destination_id = of_destination AND period_ms = l.period_ms;
+    -- Never back: a clock that was set back must not open a window that is counted already.
+    now_slot := greatest(kept.slot, floor(now_ms * 100 / l.period_ms)::bigint);
+    kept.counts := counts_at(kept.counts, kept.slot, now_slot);
+    SELECT sum(c) INTO sum_counts FROM unnest(kept.counts) c;
+    IF sum_counts + granted > l.per_period THEN
+      granted := greatest(0, l.per_period - sum_counts);
+      wait_ms := greatest(wait_ms, (now_slot + slots_to_wait(kept.counts, now_slot)) * l.period_ms / 100.0 - now_ms);
+    END IF;
+  END LOOP;
+
+  FOR l IN SELECT * FROM rate_limits(t) LOOP
+    EXIT WHEN granted = 0;
+    SELECT * INTO kept FROM lease_counts WHERE destination_id = of_destination AND period_ms = l.period_ms;
+    now_slot := greatest(kept.slot, floor(now_ms * 100 / l.period_ms)::bigint);
+    kept.counts := counts_at(kept.counts, kept.slot, now_slot);
+    kept.counts[1 + (now_slot % 101)::int] := kept.counts[1 + (now_slot % 101)::int] + granted;
+    UPDATE lease_counts SET counts = kept.counts, slot = now_slot WHERE destination_id = of_destination AND period_ms = l.period_ms;
+  END LOOP;
+  RETURN NEXT;
+END $$;
+
+-- How many leases the rate limits of a destination will allow within `ahead_ms`, and, when none, in how long to ask again.
+-- A look without the lock: the lease decides.
+CREATE FUNCTION lease_room_v1(t destinations, ahead_ms float8) RETURNS TABLE (room int, later_ms float8) LANGUAGE plpgsql STABLE AS $$
+DECLARE
+  l record;
+  kept lease_counts;
+  then_ms float8 := extract(epoch FROM clock()) * 1000 + ahead_ms;
+  then_slot bigint;
+  sum_counts bigint;
+BEGIN
+  room := 1000000000;
+  later_ms := 0;
+  FOR l IN SELECT * FROM rate_limits(t) LOOP
+    SELECT * INTO kept FROM lease_counts c WHERE c.destination_id = t.id AND c.period_ms = l.period_ms;
+    IF NOT FOUND THEN
+      room := least(room, l.per_period);
+      CONTINUE;
+    END IF;
+    then_slot := greatest(kept.slot, floor(then_ms * 100 / l.period_ms)::bigint);
+    kept.counts := counts_at(kept.counts, kept.slot, then_slot);
+    SELECT sum(c) INTO sum_counts FROM unnest(kept.counts) c;
+    room := least(room, greatest(0, l.per_period - sum_counts));
+    later_ms := greatest(later_ms, slots_to_wait(kept.counts, then_slot) * l.period_ms / 100.0);
+  END LOOP;
+  RETURN NEXT;
+END $$;
+
+-- T3 (PROTOCOL §2) for each destination, at most so many: statement 1 locks the destination's row, statement 2 counts and
+-- admits (a volatile function's statements each take a new snapshot, so the count sees what the lock waited out).
+-- A row per admitted delivery, and one per destination with something to say: `locked`, another feeder holds it;
+-- `later_ms`, its rate allows more then; `more`, it took all it might and more is due.
+CREATE FUNCTION feed_v1(destinations_wanted text[], at_most int[], queue_wait interval, rate_ahead_ms float8, deleted_max int)
+RETURNS TABLE (destination text, delivery text, delivery_generation int, delivery_lane text, locked boolean, later_ms float8, more boolean) LANGUAGE plpgsql AS $$
 DECLARE
   wanted text;
-  room int;
-  is_deleted boolean;
+  most int;
+  t destinations;
+  free int;
+  rate_room int;
+  rate_later_ms float8;
+  ended int;
 BEGIN
-  FOREACH wanted IN ARRAY destinations_wanted LOOP
+  FOR wanted, most IN SELECT u.id, u.most FROM unnest(destinations_wanted, at_most) AS u(id, most) LOOP
     CONTINUE WHEN NOT EXISTS (
       SELECT 1 FROM deliveries d
       WHERE d.destination_id = wanted AND d.due_at IS NOT NULL AND NOT d.admitted AND d.due_at <= clock());
 
-    SELECT t.win, t.deleted_at IS NOT NULL INTO room, is_deleted FROM destinations t
-    WHERE t.id = wanted AND (t.deleted_at IS NOT NULL OR (NOT t.paused AND t.closed_until <= clock()))
+    SELECT * INTO t FROM destinations x
+    WHERE x.id = wanted AND (x.deleted_at IS NOT NULL OR (NOT x.paused AND x.closed_until <= clock()))
     FOR NO KEY UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
-      IF EXISTS (SELECT 1 FROM destinations t WHERE t.id = wanted AND NOT t.paused AND t.closed_until <= clock()) THEN
-        RETURN QUERY SELECT wanted, NULL::text, NULL::int, true;
+      IF EXISTS (SELECT 1 FROM destinations x WHERE x.id = wanted AND NOT x.paused AND x.closed_until <= clock()) THEN
+        RETURN QUERY SELECT wanted, NULL::text, NULL::int, NULL::text, true, NULL::float8, false;
       END IF;
       CONTINUE;
     END IF;
 
-    IF is_deleted THEN
+    IF t.deleted_at IS NOT NULL THEN
       WITH gone AS MATERIALIZED (
         SELECT d.id FROM deliveries d WHERE d.destination_id = wanted AND d.due_at IS NOT NULL AND NOT d.admitted
         ORDER BY d.due_at, d.seq LIMIT deleted_max FOR UPDATE OF d SKIP LOCKED)
       UPDATE deliveries d SET state = 'dead', dead_reason = 'destination_deleted', due_at = NULL, finished_at = clock()
       FROM gone WHERE d.id = gone.id;
+      GET DIAGNOSTICS ended = ROW_COUNT;
+      RETURN QUERY SELECT wanted, NULL::text, NULL::int, NULL::text, false, NULL::float8, ended = deleted_max;
       CONTINUE;
     END IF;
 
-    -- What is over its maximum age ends here as a dead letter, in place of being admitted.
+    SELECT greatest(0, feed_window(t) - count(*)) INTO free FROM deliveries d WHERE d.destination_id = wanted AND d.admitted;
+    CONTINUE WHEN free = 0;
+    IF coalesce(t.rate_per_second, t.rate_per_minute, t.rate_per_hour) IS NOT NULL THEN
+      SELECT r.room, r.later_ms INTO rate_room, rate_later_ms FROM lease_room_v1(t, rate_ahead_ms) r;
+      IF rate_room = 0 THEN
+        RETURN QUERY SELECT wanted, NULL::text, NULL::int, NULL::text, false, rate_later_ms, false;
+        CONTINUE;
+      END IF;
+      -- What is queued already takes its part; its results ask for more.
+      SELECT least(free, rate_room - count(*)) INTO free FROM deliveries d WHERE d.destination_id = wanted AND d.admitted AND d.state = 'queued';
+      CONTINUE WHEN free <= 0;
+    END IF;
+    free := least(free, most);
+
+    -- What is over its maximum age ends here as a dead letter, in place of being admitted. The order gate stands before the
+    -- last LIMIT, and what it holds back is marked, so that it fills no page again.
     RETURN QUERY
-    WITH free AS MATERIALIZED (
-      SELECT greatest(0, room - count(*))::int AS n FROM deliveries d WHERE d.destination_id = wanted AND d.admitted
+    WITH RECURSIVE waiting AS (
+      (SELECT d.connection_id AS id FROM deliveries d WHERE d.destination_id = wanted AND d.due_at IS NOT NULL AND NOT d.admitted AND NOT d.blocked
+       ORDER BY d.connection_id LIMIT 1)
+      UNION ALL
+      SELECT (SELECT d.connection_id FROM deliveries d
+              WHERE d.destination_id = wanted AND d.due_at IS NOT NULL AND NOT d.admitted AND NOT d.blocked AND d.connection_id > w.id
+              ORDER BY d.connection_id LIMIT 1)
+      FROM waiting w WHERE w.id IS NOT NULL
+    ), page AS MATERIALIZED (
+      SELECT x.*, c.order_skip FROM waiting w JOIN connections c ON c.id = w.id, LATERAL (
+        SELECT d.id, d.connection_id, d.source_id, d.order_key, d.seq, d.due_at, d.failures FROM deliveries d
+        WHERE d.destination_id = wanted AND d.connection_id = w.id AND d.due_at IS NOT NULL AND NOT d.admitted AND NOT d.blocked AND d.due_at <= clock()
+        ORDER BY d.due_at, d.seq LIMIT free) x
+      WHERE NOT c.paused
+    ), gated AS MATERIALIZED (
+      SELECT p.id, p.due_at, p.seq, p.order_key IS NOT NULL AND CASE WHEN p.order_skip
+          -- Skip: one of its key at a time, and none that never failed before an earlier one that never failed.
+          THEN EXISTS (SELECT 1 FROM deliveries e WHERE e.connection_id = p.connection_id AND e.order_key = p.order_key AND e.order_key IS NOT NULL
+                       AND e.due_at IS NOT NULL AND e.id <> p.id AND (e.admitted OR (p.failures = 0 AND e.failures = 0 AND e.seq < p.seq)))
+            OR row_number() OVER (PARTITION BY p.connection_id, p.order_key ORDER BY p.failures > 0, p.seq) > 1
+          ELSE EXISTS (SELECT 1 FROM deliveries e WHERE e.connection_id = p.connection_id AND e.order_key = p.order_key AND e.order_key IS NOT NULL
+                       AND e.due_at IS NOT NULL AND e.seq < p.seq) END AS behind,
+        p.order_key IS NOT NULL AND EXISTS (SELECT 1 FROM events e WHERE e.source_id = p.source_id AND e.due_at IS NOT NULL AND e.seq < p.seq) AS unrouted_before
+      FROM page p
+    ), held_back AS MATERIALIZED (
+      SELECT d.id FROM gated g JOIN deliveries d ON d.id = g.id WHERE g.behind AND d.due_at IS NOT NULL AND NOT d.admitted ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
+    ), mark AS (
+      UPDATE deliveries d SET blocked = true FROM held_back h WHERE d.id = h.id
     ), pick AS MATERIALIZED (
-      SELECT d.id, d.expires_at <= clock() AS expired FROM deliveries d
-      WHERE d.destination_id = wanted AND d.due_at IS NOT NULL AND NOT d.admitted AND d.due_at <= clock()
-        AND (d.order_key IS NULL OR (
-          NOT EXISTS (SELECT 1 FROM deliveries p WHERE p.connection_id = d.connection_id AND p.order_key = d.order_key
-                      AND p.order_key IS NOT NULL AND p.due_at IS NOT NULL AND p.seq < d.seq)
-          AND NOT EXISTS (SELECT 1 FROM events e WHERE e.source_id = d.source_id AND e.due_at IS NOT NULL AND e.seq < d.seq)))
-      ORDER BY d.due_at, d.seq LIMIT (SELECT n FROM free) FOR UPDATE OF d SKIP LOCKED
+      SELECT d.id, d.expires_at <= clock() AS expired
+      FROM (SELECT g.id FROM gated g WHERE NOT g.behind AND NOT g.unrouted_before ORDER BY g.due_at, g.seq LIMIT free) g JOIN deliveries d ON d.id = g.id
+      WHERE d.due_at IS NOT NULL AND NOT d.admitted
+      ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
     ), moved AS (
       UPDATE deliveries d SET
         state = CASE WHEN pick.expired THEN 'dead' ELSE 'queued' END,
         dead_reason = CASE WHEN pick.expired THEN 'expired' END,
         finished_at = CASE WHEN pick.expired THEN clock() END,
         admitted = NOT pick.expired,
+        lane = CASE WHEN is_quarantined(t) THEN 'quarantine' WHEN d.failures > 0 THEN 'retry' ELSE 'normal' END,
         generation = d.generation + 1,
         due_at = CASE WHEN NOT pick.expired THEN clock() + queue_wait END,
         wake_at = CASE WHEN NOT pick.expired THEN clock() + queue_wait END
       FROM pick WHERE d.id = pick.id
-      RETURNING d.id, d.generation, d.admitted)
-    SELECT wanted, m.id, m.generation, false FROM moved m WHERE m.admitted;
+      RETURNING d.id, d.generation, d.lane, d.admitted, d.seq)
+    (SELECT wanted, m.id, m.generation, m.lane, false, NULL::float8, false FROM moved m WHERE m.admitted ORDER BY m.seq)
+    UNION ALL
+    SELECT wanted, NULL::text, NULL::int, NULL::text, false, NULL::float8, true
+    WHERE (SELECT count(*) FROM page) >= free AND (free = most OR EXISTS (SELECT 1 FROM gated g WHERE g.behind) OR EXISTS (SELECT 1 FROM pick WHERE pick.expired));
   END LOOP;
 END $$;
