@@ -67,7 +67,7 @@ export function provesControls({
   const stack = sharedStack(() => ({ config: loadConfig(receiver), services, postgres }))
 
   for (const control of controls)
-    describe(`${control.name}`, () => {
+    describe(`PROTOCOL §4, ${control.name}`, () => {
       it('not broken, the checks are satisfied', { timeout: 60_000 }, () => run(control, [], soundPatienceMs))
       it('broken, it is caught', { timeout: 60_000 }, () =>
         expect(run(control, [control.broken], brokenPatienceMs)).rejects.toThrow(control.caught),
