@@ -23,11 +23,10 @@ const eventsPerBatch = 250
 const batchesAtOnce = 3
 /** Any time well beyond what a batch takes from the first statement to the second: the router's sweep is to find none of it. */
 const routeWaitMs = 600_000
-/** A delivery that is due later than now is inserted as waiting, whatever room its destination has. */
-const delayMs = 1
 const maxAgeMs = 7 * 86_400_000
-/** Plays no part: nothing is queued here. */
-const queueWaitMs = 10_000
+/** All is to wait, whatever room its destination has: nothing is admitted here, so there is no job to wait for. */
+const admit = false
+const queueWaitMs = 0
 
 type Seeding = {
   store: Store
@@ -48,7 +47,7 @@ export function createSeeder({ store, source, run }: Seeding): Seeder {
       text: 'SELECT e.id, e.seq, c.version FROM events e, config c WHERE e.id = ANY($1::text[])',
       values: [batch.map(({ id }) => id)],
     })
-    const routed = await routeEvents(store.fast, Number(rows[0]?.version), rows.map(routingOf), queueWaitMs, false)
+    const routed = await routeEvents(store.fast, Number(rows[0]?.version), rows.map(routingOf), queueWaitMs, admit)
     if (routed.kind !== 'routed' || routed.eventIds.length !== count)
       throw new Error(`of ${count} events of the backlog not all could be routed`)
   }
@@ -87,7 +86,7 @@ export function createSeeder({ store, source, run }: Seeding): Seeder {
         connectionVersion: 1,
         destinationId: connection.destinationId,
         orderKey: null,
-        delayMs,
+        delayMs: 0,
         maxAgeMs,
         traceparent: null,
       })),
