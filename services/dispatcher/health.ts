@@ -36,11 +36,19 @@ const hangMs = 5_000
 /** Long enough to outlast a destination's pauses, short enough that one nobody calls slow any more is soon free. */
 const slowForMs = 30_000
 const renewBeforeMs = 20_000
-/** A window is what a destination gets through in this time, … */
+/**
+ * A window is what a destination could get through in this time, by its sockets and their attempts, and not much more than what
+ * it does get through: this machine may be what is slow, and what waits here for too long is handed back for nothing.
+ */
 const windowMs = 2_000
-/** … but keeps its share of sockets busy twice over, and is never more than the store allows. */
+/** That many are no burden to anyone who is quick, whatever came of late. */
+const windowUsual = 256
+/** It keeps the destination's share of sockets busy twice over, and is never more than the store allows. */
 const windowShares = 2
 const windowMax = 2_000
+/** Of a new look in the average of attempts per second. */
+const rateWeight = 0.5
+const rateEveryMs = 500
 /** Destinations remembered; who is forgotten is judged anew. */
 const destinationsMax = 20_000
 
@@ -49,6 +57,10 @@ interface Entry {
   timeoutMs: number
   averageMs: number
   attempts: number
+  /** Attempts since `countedMs`. */
+  ended: number
+  countedMs: number
+  perSecond: number
   /** By their start, the oldest first. */
   running: Set<{ startMs: number }>
   /** As last written; unknown at first: another process may have left anything. */
@@ -73,15 +85,7 @@ export function createHealth(params: {
   function entryOf(id: DestinationId): Entry {
     let entry = entries.get(id)
     if (entry === undefined) {
-      entry = {
-        id,
-        timeoutMs: 0,
-        averageMs: 0,
-        attempts: 0,
-        running: new Set(),
-        window: undefined,
-        slowUntilMs: -Infinity,
-      }
+      entry = newEntry(id, monotonicMs())
       entries.set(id, entry)
       if (entries.size > destinationsMax) forgetOne()
     }
@@ -106,7 +110,8 @@ export function createHealth(params: {
     if (hangs) entry.averageMs = Math.max(entry.averageMs, ageMs)
     const slow = hangs || entry.averageMs > entry.timeoutMs * (wasSlow ? slowPartEnd : slowPart)
 
-    const window = windowOf(entry.averageMs, slow)
+    countRate(entry, nowMs)
+    const window = windowOf(entry, slow)
     const lapses = slow && entry.slowUntilMs - nowMs < renewBeforeMs
     const changes =
       entry.attempts >= attemptsMin &&
@@ -115,10 +120,19 @@ export function createHealth(params: {
     return { destinationId: entry.id, window, slowForMs: slow ? slowForMs : 0 }
   }
 
-  function windowOf(averageMs: number, slow: boolean): number {
+  function countRate(entry: Entry, nowMs: number): void {
+    const passedMs = nowMs - entry.countedMs
+    if (passedMs < rateEveryMs) return
+    entry.perSecond += rateWeight * ((entry.ended * 1_000) / passedMs - entry.perSecond)
+    entry.countedMs = nowMs
+    entry.ended = 0
+  }
+
+  function windowOf({ averageMs, perSecond }: Entry, slow: boolean): number {
     const share = params.share(slow ? 'quarantine' : 'normal')
-    const through = Math.round((share * windowMs) / Math.max(1, averageMs))
-    return Math.min(windowMax, Math.max(windowShares * share, through))
+    const could = (share * windowMs) / Math.max(1, averageMs)
+    const does = Math.max(windowUsual, (perSecond * windowMs) / 1_000)
+    return Math.min(windowMax, Math.max(windowShares * share, Math.round(Math.min(could, does))))
   }
 
   return {
@@ -133,6 +147,7 @@ export function createHealth(params: {
           if (!entry.running.delete(attempt)) return
           active.add(entry)
           if (durationMs === undefined) return
+          entry.ended += 1
           entry.attempts += 1
           entry.averageMs += Math.max(weight, 1 / entry.attempts) * (durationMs - entry.averageMs)
         },
@@ -163,5 +178,20 @@ export function createHealth(params: {
         entry.slowUntilMs = nowMs + forMs
       }
     },
+  }
+}
+
+function newEntry(id: DestinationId, nowMs: number): Entry {
+  return {
+    id,
+    timeoutMs: 0,
+    averageMs: 0,
+    attempts: 0,
+    ended: 0,
+    countedMs: nowMs,
+    perSecond: 0,
+    running: new Set(),
+    window: undefined,
+    slowUntilMs: -Infinity,
   }
 }
