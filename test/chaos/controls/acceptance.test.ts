@@ -43,9 +43,8 @@ const controls: Control[] = [
         texts: [
           {
             module: groupCommit,
-            find: 'const outcomes = await commit(leaders)',
-            replace: `for (const leader of leaders) leader.settle({ kind: 'accepted' })
-              const outcomes = await commit(leaders)`,
+            find: 'commit(connection, leaders)',
+            replace: `(leaders.forEach((leader) => leader.settle({ kind: 'accepted' })), commit(connection, leaders))`,
           },
         ],
       },
@@ -85,8 +84,8 @@ const controls: Control[] = [
         texts: [
           {
             module: groupCommit,
-            find: `[one, { kind: 'unavailable', reason: 'commit_failed' }]`,
-            replace: `[one, { kind: 'accepted' }]`,
+            find: '[one, failed]), failure: error',
+            replace: `[one, { kind: 'accepted' }]), failure: error`,
           },
         ],
       },

@@ -47,12 +47,12 @@ provesControls({
             {
               module: wiring,
               find: 'const epoch = openEpoch(',
-              replace: 'globalThis.addAgain = (one) => producer.addDeliveries([one])\n  const epoch = openEpoch(',
+              replace: 'globalThis.addAgain = producer.addDeliveries\n  const epoch = openEpoch(',
             },
             {
               module: 'services/dispatcher/sweep.ts',
-              find: 'await takeLease(one.id, one.generation)',
-              replace: '(await globalThis.addAgain(one), undefined)',
+              find: 'Promise.all(due.map(slots.offer))',
+              replace: 'globalThis.addAgain(due)',
             },
           ],
         },
