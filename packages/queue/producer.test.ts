@@ -234,15 +234,32 @@ describe('while Redis is away', () => {
 
   it('reports an add that Redis refuses as failed, is unhealthy for a moment, and tries again', async () => {
     const producer = await openProducer()
-    await server.ask.config('SET', 'maxmemory', '1')
+    // A replica takes no writes.
+    await server.ask.replicaof('127.0.0.1', 1)
     expect(await producer.addDeliveries([delivery()])).toBe(false)
     expect(producer.counts().failed.deliver).toBe(1)
     expect(lines).toContain('queue.add_failed')
     expect(producer.healthy()).toBe(false)
     expect(await producer.addDeliveries([delivery()])).toBe(false)
     expect(producer.counts()).toMatchObject({ failed: { deliver: 1 }, dropped: { deliver: 1 } })
-    await server.ask.config('SET', 'maxmemory', '0')
+    await server.ask.replicaof('NO', 'ONE')
     await vi.waitUntil(() => producer.healthy(), { timeout: 2_000 })
+    expect(await producer.addDeliveries([delivery()])).toBe(true)
+  })
+
+  it('adds nothing to a Redis that is nearly full, and goes on when there is room again', async () => {
+    const producer = await openProducer()
+    await server.ask.setrange('ballast', 20 * 1_048_576, 'x')
+    await server.ask.config('SET', 'maxmemory', '25mb')
+    await vi.waitUntil(() => !producer.healthy(), { timeout: 5_000 })
+    expect(await producer.addDeliveries([delivery()])).toBe(false)
+    producer.addRoute([newId('evt', 1)])
+    expect(producer.counts()).toMatchObject({
+      dropped: { route: 1, deliver: 1 },
+      failed: { route: 0, deliver: 0 },
+    })
+    await server.ask.del('ballast')
+    await vi.waitUntil(() => producer.healthy(), { timeout: 5_000 })
     expect(await producer.addDeliveries([delivery()])).toBe(true)
   })
 })

@@ -3,6 +3,7 @@ import { lanes } from '@tenterhook/schemas/states'
 import type { JobsOptions } from 'bullmq'
 import { createBatcher, type Batcher } from './batcher.ts'
 import { openQueue, openRedis, type QueueLog } from './connection.ts'
+import { watchMemory } from './memory.ts'
 import {
   deliverJobId,
   deliverQueues,
@@ -27,7 +28,7 @@ export type Producer = Readonly<{
   addRoute(eventIds: readonly string[]): void
   /** Each to the queue of its lane. True when Redis has all of them; false within about a second, at once while it is known not to work. */
   addDeliveries(deliveries: readonly LaneHint[]): Promise<boolean>
-  /** False while Redis is down, slow or refusing: the caller then gives its rows an immediate wake-up time instead of the queue wait. */
+  /** False while Redis is down, slow, refusing or nearly full: the caller then gives its rows an immediate wake-up time instead of the queue wait. */
   healthy(): boolean
   counts(): ProducerCounts
   /** Takes no more; sends what is held until `signal` aborts. */
@@ -58,6 +59,7 @@ const jobOptions = { attempts: 1, removeOnComplete: true, removeOnFail: true } s
 
 export function createProducer(params: { url: string; log: QueueLog }): Producer {
   const redis = openRedis({ url: params.url, log: params.log, role: 'producer', kind: 'fail-fast' })
+  const memory = watchMemory({ link: redis, log: params.log })
   const queues = byQueue((name) => openQueue(redis, name))
   const counts = { added: byQueue(() => 0), dropped: byQueue(() => 0), failed: byQueue(() => 0) }
   let slowBatches = 0
@@ -147,7 +149,7 @@ export function createProducer(params: { url: string; log: QueueLog }): Producer
     'deliver-quarantine': deliverBatcher('deliver-quarantine'),
   }
 
-  const healthy = () => redis.up() && slowBatches === 0 && !resting && stopping === undefined
+  const healthy = () => redis.up() && memory.hasRoom() && slowBatches === 0 && !resting && stopping === undefined
 
   /** Takes what fits; the rest is the sweeper's. */
   async function add<T>(queue: QueueName, batcher: Batcher<T>, entries: readonly T[]): Promise<boolean> {
@@ -177,6 +179,7 @@ export function createProducer(params: { url: string; log: QueueLog }): Producer
       stopping ??= (async () => {
         const drained = Promise.all(queueNames.map((queue) => batchers[queue].drained()))
         await Promise.race([drained, aborted(signal, signal)])
+        memory.stop()
         redis.close()
       })()
       return stopping
