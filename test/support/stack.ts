@@ -43,8 +43,8 @@ export type StackOptions = {
   services?: readonly ServiceName[]
   /** On top of what every service gets. */
   env?: Readonly<Record<string, string>>
-  /** `own`: a Postgres that the test may stop, which takes some seconds to make. */
-  postgres?: 'shared' | 'own'
+  /** `own`: a Postgres that the test may stop, which takes some seconds to make; or one that the test makes in this directory. */
+  postgres?: 'shared' | 'own' | ((home: string, resources: AsyncDisposableStack) => Promise<StoppablePostgres>)
   /** `never`: the services are told of a Redis that isn't there. */
   redis?: 'running' | 'never'
   /** Where the services find Postgres, made from where it really is: a proxy between them. */
@@ -107,7 +107,7 @@ export async function startStack(options: StackOptions): Promise<Stack> {
   await openServerDirectories(home)
 
   const [postgres, redis] = await Promise.all([
-    options.postgres === 'own' ? ownPostgres(home, resources) : sharedPostgres(resources),
+    makePostgres(options.postgres ?? 'shared', home, resources),
     options.redis === 'never' ? neverRedis() : ownRedis(home, resources),
   ])
   await prepareSchema(postgres.url, Date.now())
@@ -200,6 +200,15 @@ export async function startStack(options: StackOptions): Promise<Stack> {
     logs,
     stop: () => (stopped ??= kept.disposeAsync()),
   }
+}
+
+function makePostgres(
+  kind: NonNullable<StackOptions['postgres']>,
+  home: string,
+  resources: AsyncDisposableStack,
+): Promise<StoppablePostgres> {
+  if (kind === 'shared') return sharedPostgres(resources)
+  return kind === 'own' ? ownPostgres(home, resources) : kind(home, resources)
 }
 
 async function readConfig(home: string, config: StackConfig): Promise<DesiredConfig> {
