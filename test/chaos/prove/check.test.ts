@@ -68,6 +68,7 @@ function truth(): Evidence {
       arrival(2, 'dlv_3', 'signed', true, 9_900),
     ],
     faults: [],
+    crashes: [],
     samples: [{ rssMb: { router: 100 }, redisKeys: 3, redisMb: 2, admitted: 4 }],
     drainedMs: 20_000,
   }
@@ -201,6 +202,11 @@ describe('the checks', () => {
       'another trace',
       (e) => (first(e.arrivals).trace = 'other'),
       /I9: dlv_1 came under trace other, sent under trace-1/,
+    ],
+    [
+      'a Postgres that our SQL brings down',
+      (e) => e.crashes.push('client backend (PID 1) was terminated by signal 11: Segmentation fault'),
+      /crash: .*signal 11/,
     ],
     ['a service that eats the memory', (e) => (first(e.samples).rssMb['router'] = 5_000), /I10: router held more than/],
     ['a Redis that fills', (e) => (first(e.samples).redisMb = 500), /I10: Redis held more than/],

@@ -8,7 +8,7 @@ import { healthyNames } from './topology.ts'
 import type { HealthyName } from './topology.ts'
 
 export type Violation = {
-  invariant: 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I8' | 'I9' | 'I10' | 'order'
+  invariant: 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I8' | 'I9' | 'I10' | 'order' | 'crash'
   what: string
 }
 
@@ -136,6 +136,7 @@ export function check(evidence: Evidence): { violations: Violation[]; figures: F
   }
 
   for (const what of outOfOrder(evidence)) say('order', what)
+  for (const what of evidence.crashes) say('crash', what)
 
   if (evidence.drainedMs === null) say('I8', 'it did not drain by itself')
   for (const what of new Set(samples.flatMap(beyondBounds))) say('I10', what)

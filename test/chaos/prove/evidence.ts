@@ -1,4 +1,5 @@
 /** What a round left behind, as plain data: two journals, the tables and the faults. The checks read nothing else. */
+import { readFile } from 'node:fs/promises'
 import type { Store } from '@tenterhook/store/connect'
 import { readJournal } from './journal.ts'
 import type { FaultKind } from './plan.ts'
@@ -75,6 +76,8 @@ export type Evidence = {
   deliveries: DeliveryRow[]
   faults: FaultRan[]
   samples: Sample[]
+  /** Postgres's own words on processes of its own that ended as nobody had asked for. */
+  crashes: string[]
   /** Null when it never drained. */
   drainedMs: number | null
 }
@@ -98,6 +101,12 @@ export async function readArrivals(path: string): Promise<Arrival[]> {
     }
   }
   return arrivals
+}
+
+/** A backend that our SQL brings down, which takes all the others with it; those that the plan kills die of signal 9. */
+export async function readCrashes(postgresLogPath: string): Promise<string[]> {
+  const text = await readFile(postgresLogPath, 'utf8')
+  return text.split('\n').filter((line) => /terminated by signal (?!9:)/.test(line))
 }
 
 export async function readTables({ durable }: Store): Promise<Pick<Evidence, 'events' | 'deliveries'>> {

@@ -6,6 +6,7 @@ import { cpus, totalmem } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { writeFile } from 'node:fs/promises'
+import { provideFaketime } from './faketime.ts'
 import { keepHome, makeHome, removeHome } from './home.ts'
 import { readOptions } from './options.ts'
 import { derivedSeed } from './random.ts'
@@ -22,14 +23,17 @@ const say = (line: string) => void process.stdout.write(`${line}\n`)
 type Options = ReturnType<typeof readOptions>
 
 /** One round in a directory of its own, which is kept when anything was not as it must be. */
-async function keptRound(seed: number, n: number, options: Options, stopped: Promise<never>): Promise<Round> {
+async function keptRound(
+  { seed, n, faketime, options }: { seed: number; n: number; faketime: string | undefined; options: Options },
+  stopped: Promise<never>,
+): Promise<Round> {
   const home = await makeHome(join(root, '.tenterhook'), process.pid, n)
   const resources = new AsyncDisposableStack()
   let round: Round | undefined
   try {
     const { perSecond } = options
     round = await Promise.race([
-      runRound({ seed, quotas: options.quotasOf(n), perSecond, home, root, say }, resources),
+      runRound({ seed, quotas: options.quotasOf(n), perSecond, home, root, faketime, say }, resources),
       stopped,
     ])
     return round
@@ -48,13 +52,14 @@ async function prove(options: Options, stopped: Promise<never>): Promise<boolean
   say(
     `seed ${options.seed}: ${options.rounds} rounds of ${Math.round(options.roundMs / 1_000)} s at ${options.perSecond} events/s`,
   )
+  const faketime = await provideFaketime(say)
   const rounds: Round[] = []
   const accepted = () => rounds.reduce((sum, { figures }) => sum + figures.accepted, 0)
   let violated = false
   for (let n = 0; n < roundsMax && !violated && (n < options.rounds || accepted() < options.events); n += 1) {
     const seed = derivedSeed(options.seed, `round ${n}`)
     say(`round ${n + 1}, seed ${seed}`)
-    const round = await keptRound(seed, n, options, stopped)
+    const round = await keptRound({ seed, n, faketime, options }, stopped)
     rounds.push(round)
     const { figures, violations } = round
     say(

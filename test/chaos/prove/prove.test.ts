@@ -2,6 +2,7 @@ import { randomInt } from 'node:crypto'
 import { join } from 'node:path'
 import { expect, it } from 'vitest'
 import { root } from '../../support/service-process.ts'
+import { findFaketime } from './faketime.ts'
 import { keepHome, makeHome, removeHome } from './home.ts'
 import { runRound } from './round.ts'
 
@@ -18,7 +19,10 @@ it(
     const resources = new AsyncDisposableStack()
     let proven = false
     try {
-      const round = await runRound({ seed, quotas, perSecond, home, root, say: () => {} }, resources)
+      const round = await runRound(
+        { seed, quotas, perSecond, home, root, faketime: await findFaketime(), say: () => {} },
+        resources,
+      )
       expect(round.violations, `seed ${seed}`).toEqual([])
       expect(round.faults.filter(({ kind }) => kind === 'kill')).toHaveLength(quotas.kills)
       expect(round.figures.accepted).toBeGreaterThan((quotas.ms / 1_000) * perSecond * 0.5)

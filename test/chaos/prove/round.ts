@@ -1,5 +1,5 @@
 /** One round: the system is started, loaded, hurt by a plan, healed, left to drain, and then asked what became of it all. */
-import { access, mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { guard } from '@tenterhook/cli/local/guardian'
@@ -10,7 +10,7 @@ import { keepablePort } from '../../support/ports.ts'
 import { check, recoveries } from './check.ts'
 import type { Figures, Recovery, Violation } from './check.ts'
 import type { Question, Urls } from './destinations.ts'
-import { readArrivals, readSent, readTables } from './evidence.ts'
+import { readArrivals, readCrashes, readSent, readTables } from './evidence.ts'
 import type { Evidence, FaultRan, Sample } from './evidence.ts'
 import { openJournal, steadyMs } from './journal.ts'
 import { healAll, inflictAll } from './nemesis.ts'
@@ -45,6 +45,8 @@ export type RoundOptions = {
   /** Holds data, logs and journals; the caller removes it. */
   home: string
   root: string
+  /** Undefined: clocks are left alone. */
+  faketime: string | undefined
   say: (line: string) => void
 }
 
@@ -57,7 +59,7 @@ const closeTimeoutMs = 500
 
 /** What it starts is ended by `resources`, also when it breaks off half-way. */
 export async function runRound(
-  { seed, quotas, perSecond, home, root, say }: RoundOptions,
+  { seed, quotas, perSecond, home, root, faketime, say }: RoundOptions,
   resources: AsyncDisposableStack,
 ): Promise<Round> {
   const startedMs = performance.now()
@@ -72,10 +74,7 @@ export async function runRound(
   const deaf = await startDeaf(home, root)
   resources.defer(() => deaf.stop())
 
-  const system = await startSystem(
-    { home, config: configuration({ ...urls, deaf: deaf.url }), faketime: await findFaketime() },
-    resources,
-  )
+  const system = await startSystem({ home, config: configuration({ ...urls, deaf: deaf.url }), faketime }, resources)
   const random = seeded(seed)
   const [first, ...others] = serviceCopies
     .filter((name) => name.startsWith('ingest'))
@@ -113,6 +112,7 @@ export async function runRound(
     sent: await readSent(journals.sender),
     arrivals: await readArrivals(journals.destinations),
     faults,
+    crashes: await readCrashes(join(home, 'logs/postgres.log')),
     samples: await samples,
     drainedMs,
   }
@@ -172,20 +172,4 @@ async function startDeaf(home: string, root: string): Promise<{ url: string; wak
       await listening.stop()
     },
   }
-}
-
-/** Where Debian's, Fedora's and Arch's packages put it. */
-const faketimePlaces = ['x86_64-linux-gnu/faketime', 'aarch64-linux-gnu/faketime', 'faketime', '../lib64/faketime'].map(
-  (place) => `/usr/lib/${place}/libfaketimeMT.so.1`,
-)
-
-async function findFaketime(): Promise<string | undefined> {
-  for (const path of faketimePlaces) {
-    const found = await access(path).then(
-      () => path,
-      () => undefined,
-    )
-    if (found !== undefined) return found
-  }
-  return undefined
 }
