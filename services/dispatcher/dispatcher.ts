@@ -4,6 +4,7 @@ import { describeEnvironment, type Environment } from '@tenterhook/lifecycle/env
 import { loop } from '@tenterhook/lifecycle/loop'
 import type { ServiceSettings } from '@tenterhook/lifecycle/service'
 import { tracingSettings } from '@tenterhook/lifecycle/service-variables'
+import { createWatchdog, watchdogLimits } from '@tenterhook/lifecycle/watchdog'
 import { createConsumer } from '@tenterhook/queue/consumer'
 import { openEpoch } from '@tenterhook/queue/epoch'
 import { createFeeder } from '@tenterhook/queue/feeder'
@@ -19,8 +20,8 @@ import { openStore } from '@tenterhook/store/connect'
 import { checkStore } from '@tenterhook/store/durability'
 import { readRedisEpoch, wakeForNewEpoch, winRedisEpoch } from '@tenterhook/store/epoch'
 import { countAdmitted, feed, queueWaitMs } from '@tenterhook/store/feed'
-import { lease, readBody } from '@tenterhook/store/lease'
-import { recordResults, releaseLeases } from '@tenterhook/store/results'
+import { readBody } from '@tenterhook/store/lease'
+import { overdueDelivery, takesWrites } from '@tenterhook/store/overdue'
 import { createLogger } from '@tenterhook/telemetry/log'
 import { createMetrics } from '@tenterhook/telemetry/metrics'
 import { createTracing } from '@tenterhook/telemetry/trace'
@@ -36,6 +37,7 @@ import { createSender } from './send.ts'
 import { createSlots, loneShare, shareOfAll } from './slots.ts'
 import { dispatcherSweeps, handBackAll } from './sweep.ts'
 import { createTargets } from './targets.ts'
+import { watchedTransactions } from './watched.ts'
 
 const epochEveryMs = 1_000
 /**
@@ -51,6 +53,7 @@ const logWindowMs = 5_000
 export async function dispatcherService(
   environment: Environment<typeof dispatcherVariables>,
   probe: Probe,
+  limits = watchdogLimits,
 ): Promise<ServiceSettings & { settings: Record<string, unknown> }> {
   const log = createLogger({ service: 'dispatcher', level: environment.LOG_LEVEL })
   const metrics = createMetrics({ service: 'dispatcher' })
@@ -75,6 +78,16 @@ export async function dispatcherService(
     log,
     random: Math.random,
   })
+  const watchdog = createWatchdog({
+    name: 'dispatcher',
+    // Of pools that work doesn't use: one that is stuck is what this is about.
+    readDue: (overdueMsMin) => overdueDelivery(store.durable, overdueMsMin),
+    takesWrites: () => takesWrites(store),
+    monotonicMs: clock.monotonicMs,
+    log,
+    limits,
+  })
+  const transactions = watchedTransactions(store.fast, watchdog)
   const targets = createTargets({
     readDestinations: (ids) => readDestinations(store.fast, ids, keys),
     readConnections: (ids) => readConnections(store.fast, ids),
@@ -88,7 +101,7 @@ export async function dispatcherService(
     socketsPerDestinationMax: shareOfAll(sockets),
   })
   const results = createResults({
-    record: (batch) => recordResults(store.fast, batch),
+    record: transactions.record,
     onFailed: (error, count) =>
       log.warn(
         { event: 'results.not_recorded', results: count, error },
@@ -107,12 +120,12 @@ export async function dispatcherService(
     monotonicMs: clock.monotonicMs,
   })
   const deps: DeliverDeps = {
-    leases: createLeases((wanted) => lease(store.fast, wanted)),
+    leases: createLeases(transactions.lease),
     targetOf: targets.get,
     readBody: (id) => readBody(store.fast, id),
     sender,
     results,
-    release: (leased, delayMs) => releaseLeases(store.fast, [leased], delayMs),
+    release: transactions.release,
     feed: feeder.request,
     health,
     onLeaseFailed: throttle<unknown>({
@@ -231,6 +244,7 @@ export async function dispatcherService(
         log,
         metrics,
       }),
+      watchdog,
     ],
   }
 }

@@ -3,6 +3,7 @@ import { systemClock } from '@tenterhook/lifecycle/clock'
 import { describeEnvironment, type Environment } from '@tenterhook/lifecycle/environment'
 import type { ServiceSettings } from '@tenterhook/lifecycle/service'
 import { tracingSettings } from '@tenterhook/lifecycle/service-variables'
+import { createWatchdog, watchdogLimits } from '@tenterhook/lifecycle/watchdog'
 import { createConsumer } from '@tenterhook/queue/consumer'
 import { createFeeder } from '@tenterhook/queue/feeder'
 import { createProducer } from '@tenterhook/queue/producer'
@@ -14,6 +15,7 @@ import { readRoutingConfig } from '@tenterhook/store/config'
 import { openStore } from '@tenterhook/store/connect'
 import { checkStore } from '@tenterhook/store/durability'
 import { countAdmitted, feed, queueWaitMs } from '@tenterhook/store/feed'
+import { overdueEvent, takesWrites } from '@tenterhook/store/overdue'
 import { routeEvents as commitRouting } from '@tenterhook/store/route'
 import { createLogger } from '@tenterhook/telemetry/log'
 import { createMetrics } from '@tenterhook/telemetry/metrics'
@@ -28,6 +30,7 @@ import { routerSweeps } from './sweep.ts'
 export async function routerService(
   environment: Environment<typeof routerVariables>,
   probe: Probe,
+  limits = watchdogLimits,
 ): Promise<ServiceSettings & { settings: Record<string, unknown> }> {
   const log = createLogger({ service: 'router', level: environment.LOG_LEVEL })
   const metrics = createMetrics({ service: 'router' })
@@ -50,11 +53,24 @@ export async function routerService(
     log,
     random: Math.random,
   })
+  const watchdog = createWatchdog({
+    name: 'router',
+    // Of pools that work doesn't use: one that is stuck is what this is about.
+    readDue: (overdueMsMin) => overdueEvent(store.durable, overdueMsMin),
+    takesWrites: () => takesWrites(store),
+    monotonicMs: clock.monotonicMs,
+    log,
+    limits,
+  })
   const deps: RouteDeps = {
     rulebooks: createRulebooks(() => readRoutingConfig(store.fast)),
     // Without a queue there is nothing to wait for: the sweep may lease at once.
-    commit: (version, batch) =>
-      commitRouting(store.fast, version, batch, producer.healthy() ? queueWaitMs : 0, feeder.room() > 0),
+    commit: async (version, batch) => {
+      const waitMs = producer.healthy() ? queueWaitMs : 0
+      const routed = await commitRouting(store.fast, version, batch, waitMs, feeder.room() > 0)
+      if (routed.kind === 'routed') watchdog.progressed('routed')
+      return routed
+    },
     enqueue: (admitted) => {
       feeder.admitted(admitted.length)
       void producer.addDeliveries(admitted)
@@ -123,6 +139,7 @@ export async function routerService(
         metrics,
       }),
       consumer,
+      watchdog,
     ],
   }
 }

@@ -1,0 +1,11 @@
+import { dispatcherVariables } from '@tenterhook/dispatcher/config.ts'
+import { dispatcherService } from '@tenterhook/dispatcher/dispatcher.ts'
+import { readEnvironment } from '@tenterhook/lifecycle/environment'
+import { runService } from '@tenterhook/lifecycle/service'
+import { noProbe } from '@tenterhook/schemas/probe'
+import { hanging, shortLimits, watchdogVariables } from './watchdog-entry.ts'
+
+const environment = readEnvironment({ ...dispatcherVariables, ...watchdogVariables })
+const service = await dispatcherService(environment, noProbe, shortLimits(environment.TENTERHOOK_TEST_STALLED_MAX))
+const components = environment.TENTERHOOK_TEST_HANGS ? hanging(service.components) : service.components
+await runService({ ...service, components })
