@@ -239,7 +239,6 @@ export async function dispatcherService(
           const [destination] = await readDestinations(store.fast, [id], keys)
           return destination?.spec.name ?? id
         },
-        monotonicMs: clock.monotonicMs,
         random: Math.random,
         log,
         metrics,

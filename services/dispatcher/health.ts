@@ -36,11 +36,10 @@ const hangMs = 5_000
 /** Long enough to outlast a destination's pauses, short enough that one nobody calls slow any more is soon free. */
 const slowForMs = 30_000
 const renewBeforeMs = 20_000
-/**
- * A window is what a destination could get through in this time, by its sockets and their attempts, and not much more than what
- * it does get through: this machine may be what is slow, and what waits here for too long is handed back for nothing.
- */
+/** A window is what a destination could get through in this time, by its sockets and their attempts, … */
 const windowMs = 2_000
+/** … but no more than it does get through in this time: this machine may be what is slow, and what waits here for too long is handed back for nothing. */
+const doneMs = 4_000
 /** That many are no burden to anyone who is quick, whatever came of late. */
 const windowUsual = 256
 /** It keeps the destination's share of sockets busy twice over, and is never more than the store allows. */
@@ -131,7 +130,7 @@ export function createHealth(params: {
   function windowOf({ averageMs, perSecond }: Entry, slow: boolean): number {
     const share = params.share(slow ? 'quarantine' : 'normal')
     const could = (share * windowMs) / Math.max(1, averageMs)
-    const does = Math.max(windowUsual, (perSecond * windowMs) / 1_000)
+    const does = Math.max(windowUsual, (perSecond * doneMs) / 1_000)
     return Math.min(windowMax, Math.max(windowShares * share, Math.round(Math.min(could, does))))
   }
 

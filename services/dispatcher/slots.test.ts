@@ -125,21 +125,32 @@ describe('a hint', () => {
     expect(slots.waiting('normal')).toBe(2)
   })
 
-  test('that was parked for too long is taken out; one that keeps its caller is not', async () => {
-    const slots = slotsOf(10)
-    const [early, late] = [hint('one'), hint('one')]
-    await slots.offer(hint('one'))
-    await slots.offer(early)
+  test('that was parked for too long is taken out, sooner when its destination stands still; one that keeps its caller is not', async () => {
+    const slots = slotsOf(20)
+    const limits = { stuckMs: 5_000, anyMs: 8_000 }
+    const [stuck, moving, late] = [hint('stuck'), hint('moving'), hint('stuck')]
+    for (const name of ['stuck', 'stuck', 'moving', 'moving']) await slots.offer(hint(name))
+    await slots.offer(hint('moving'))
+    await slots.offer(stuck)
+    await slots.offer(moving)
     slots.passMs(3_000)
     await slots.offer(late)
-    for (let i = 0; i < 7; i++) await slots.offer(hint(i))
+    expect(slots.end(({ destinationId }) => destinationId === 'dst_moving')).toBeDefined()
+    slots.passMs(2_000)
+    expect(slots.takeParked(limits)).toEqual([stuck])
+    slots.passMs(2_999)
+    expect(slots.takeParked(limits)).toEqual([])
+    slots.passMs(1)
+    expect(slots.takeParked(limits)).toEqual([moving, late])
+    expect(slots.waiting('normal')).toBe(0)
+
+    for (let i = 0; i < 10; i++) await slots.offer(hint(i))
     const kept = slots.offer(hint('kept'))
-    expect(slots.takeParked(2_000)).toEqual([early])
-    expect(slots.takeParked(10_000)).toEqual([late])
+    slots.passMs(10_000)
+    expect(slots.takeParked(limits)).toEqual([])
     expect(await isPending(kept)).toBe(true)
     slots.end()
     await kept
-    expect(slots.goingTo('one')).toBe(0)
   })
 
   test('is handed over when the slots close, whoever waits for it, and none is taken after', async () => {

@@ -33,8 +33,11 @@ export interface Slots {
   waiting(lane: Lane): number
   /** Whether hints of this destination wait, and for nothing but a slot. */
   isCrowded(destinationId: DestinationId): boolean
-  /** Takes out what was parked before `beforeMs` (monotonic), the oldest first. */
-  takeParked(beforeMs: number): Hint[]
+  /**
+   * Takes out what has been parked for too long, the oldest first: for `stuckMs` while none of its destination went, or for
+   * `anyMs` though some did.
+   */
+  takeParked(limits: { stuckMs: number; anyMs: number }): Hint[]
   /** Takes out all that waits; what is offered from now on is left to others. */
   close(): Hint[]
   /** Resolves when no slot is in use, or when the signal aborts. */
@@ -95,6 +98,8 @@ interface Place {
   destinationId: DestinationId
   used: number
   queue: Waiting[]
+  /** When it took a slot last. */
+  tookMs: number
 }
 
 interface LaneState {
@@ -127,7 +132,7 @@ export function createSlots({ sockets, go, monotonicMs }: SlotsParams): Slots {
   function placeOf(lane: LaneState, destinationId: DestinationId): Place {
     let place = lane.places.get(destinationId)
     if (place === undefined) {
-      place = { destinationId, used: 0, queue: [] }
+      place = { destinationId, used: 0, queue: [], tookMs: 0 }
       lane.places.set(destinationId, place)
     }
     return place
@@ -144,6 +149,7 @@ export function createSlots({ sockets, go, monotonicMs }: SlotsParams): Slots {
     const { destinationId } = place
     lane.free -= 1
     place.used += 1
+    place.tookMs = monotonicMs()
     used += 1
     held.set(destinationId, (held.get(destinationId) ?? 0) + 1)
     limits.asked(destinationId)
@@ -266,11 +272,16 @@ export function createSlots({ sockets, go, monotonicMs }: SlotsParams): Slots {
     waits: (hint) => waiting.has(keyOf(hint)),
     waiting: (lane) => state[lane].waiting,
     isCrowded: (destinationId) => waitsFor(destinationId) && limits.mayAsk(destinationId),
-    takeParked(beforeMs) {
+    takeParked({ stuckMs, anyMs }) {
+      const nowMs = monotonicMs()
       const taken: Hint[] = []
       for (const one of waiting.values()) {
-        if (one.sinceMs >= beforeMs) break
-        if (!state[one.hint.lane].kept.has(one)) taken.push(takeOut(one))
+        const waitedMs = nowMs - one.sinceMs
+        if (waitedMs < stuckMs) break
+        const lane = state[one.hint.lane]
+        if (lane.kept.has(one)) continue
+        const { tookMs } = placeOf(lane, one.hint.destinationId)
+        if (waitedMs >= anyMs || nowMs - tookMs >= stuckMs) taken.push(takeOut(one))
       }
       return taken
     },

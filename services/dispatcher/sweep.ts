@@ -28,8 +28,8 @@ const queuedPerSweep = 500
 /** Rows that are due and parked here already come back with each sweep, in front of the new ones. */
 const queuedReadMax = 5_000
 const pacesPerWrite = 200
-/** What has been parked for so long would be leased sooner by another copy, or is not wanted soon by anyone. */
-const parkedMsMax = 5_000
+/** What has been parked for so long is not wanted soon, or by another copy; in any case before its wait for a job is over. */
+const parkedMax = { stuckMs: 5_000, anyMs: 8_000 }
 const handBackRowsMax = 500
 
 /**
@@ -42,7 +42,6 @@ export function dispatcherSweeps({
   health,
   feeder,
   destinationName,
-  monotonicMs,
   random,
   log,
   metrics,
@@ -53,7 +52,6 @@ export function dispatcherSweeps({
   feeder: { request(destinations: readonly { id: DestinationId; tenant: string }[]): void; held(): number }
   /** For people; destinations that end deliveries by themselves are rare. */
   destinationName: (id: DestinationId) => Promise<string>
-  monotonicMs: () => number
   random: () => number
   log: Log
   metrics: Metrics
@@ -139,7 +137,7 @@ export function dispatcherSweeps({
           health.wrote(paces)
         }
         // After the paces: a destination that hangs is fed again at once, and by then its window must be small.
-        await handBackAll(store, slots.takeParked(monotonicMs() - parkedMsMax))
+        await handBackAll(store, slots.takeParked(parkedMax))
         return paces.length === pacesPerWrite ? 'more' : 'idle'
       },
     }),
