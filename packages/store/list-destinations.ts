@@ -3,7 +3,7 @@ import type { Lane } from '@tenterhook/schemas/states'
 import type { Db } from './connect.ts'
 import { byNameOrId, type ConfigFilter } from './config-filter.ts'
 import { breakerState, type BreakerState } from './health.ts'
-import { readPage, type Page, type PageRequest } from './page.ts'
+import { readPage, scanRowsMax, type Page, type PageRequest } from './page.ts'
 import { secretNames } from './secret-names.ts'
 import { openSecret, type EncryptionKeys } from './secrets.ts'
 
@@ -39,11 +39,13 @@ export interface DestinationHealth {
   /** Deliveries admitted at once, at most; and now. */
   window: number
   admitted: number
-  /** Deliveries that are not admitted; counting stops at `waitingCountMax`. */
+  /** Deliveries that are not admitted. Of a long backlog no more is counted than a page may look at. */
   waiting: number
+  /** There are more than that. */
+  moreWaiting: boolean
 }
 
-/** A page of destinations with a backlog each must still be a quick question. */
+/** Of one destination, where the page has few. */
 const waitingCountMax = 1_000
 
 interface Row {
@@ -76,6 +78,7 @@ export async function listDestinations(
   page: PageRequest,
   keys: EncryptionKeys,
 ): Promise<Page<DestinationView>> {
+  const countMax = Math.min(waitingCountMax, Math.floor(scanRowsMax / page.limit))
   const { rows, next } = await readPage<Row>(db, page, {
     prefix: 'dst',
     table: 'destinations',
@@ -86,12 +89,12 @@ export async function listDestinations(
     show: `hit.*,
       (SELECT count(*)::int FROM deliveries d WHERE d.destination_id = hit.id AND d.admitted) AS admitted,
       (SELECT count(*)::int FROM (SELECT 1 FROM deliveries d WHERE d.destination_id = hit.id AND d.due_at IS NOT NULL AND NOT d.admitted
-        LIMIT ${waitingCountMax}) w) AS waiting`,
+        LIMIT ${countMax + 1}) w) AS waiting`,
   })
-  return { rows: rows.map((row) => toView(row, keys)), next }
+  return { rows: rows.map((row) => toView(row, keys, countMax)), next }
 }
 
-function toView(row: Row, keys: EncryptionKeys): DestinationView {
+function toView(row: Row, keys: EncryptionKeys, countMax: number): DestinationView {
   return {
     id: row.id,
     name: row.name,
@@ -110,7 +113,8 @@ function toView(row: Row, keys: EncryptionKeys): DestinationView {
       lane: row.quarantined ? 'quarantine' : 'normal',
       window: row.win,
       admitted: row.admitted,
-      waiting: row.waiting,
+      waiting: Math.min(row.waiting, countMax),
+      moreWaiting: row.waiting > countMax,
     },
     createdAt: row.created_at,
     updatedAt: row.updated_at,

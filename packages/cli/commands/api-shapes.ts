@@ -96,6 +96,7 @@ const destination = pausable.extend({
     window: z.number(),
     admitted: z.number(),
     waiting: z.number(),
+    moreWaiting: z.boolean(),
   }),
 })
 export type Destination = z.output<typeof destination>

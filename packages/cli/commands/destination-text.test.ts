@@ -15,6 +15,7 @@ const well: Destination = {
     window: 256,
     admitted: 3,
     waiting: 12,
+    moreWaiting: false,
   },
 }
 const failing = { failuresInRow: 12, failingSince: '2026-01-31T09:30:00.000Z' }
@@ -22,7 +23,11 @@ const waitsUntil = '2026-01-31T09:31:20.000Z'
 
 describe('destinations', () => {
   test('are a table by name, with what waits and what is under way', () => {
-    const backlog = { ...well, name: 'accounting-2', health: { ...well.health, waiting: 1_000, admitted: 256 } }
+    const backlog = {
+      ...well,
+      name: 'accounting-2',
+      health: { ...well.health, waiting: 1_000, moreWaiting: true, admitted: 256 },
+    }
     expect(destinationLines([well, backlog])).toEqual([
       'destination   waiting  admitted    health',
       'accounting-2  1000+    256 of 256  well',

@@ -1,9 +1,6 @@
 import type { Destination } from './api-shapes.ts'
 import { printable } from './printable.ts'
 
-/** Where the console stops counting what waits. */
-const waitingCountMax = 1_000
-
 const heading = ['destination', 'waiting', 'admitted', 'health']
 
 /** A table of destinations for people, by name. */
@@ -13,7 +10,7 @@ export function destinationLines(destinations: readonly Destination[]): string[]
     .toSorted((a, b) => (a.name < b.name ? -1 : 1))
     .map(({ name, paused, pauseReason, health }) => [
       name,
-      health.waiting < waitingCountMax ? String(health.waiting) : `${waitingCountMax}+`,
+      `${health.waiting}${health.moreWaiting ? '+' : ''}`,
       `${health.admitted} of ${health.window}`,
       healthWords({ paused, pauseReason, health }),
     ])

@@ -4,8 +4,9 @@ import { reachConsole } from './console-client.ts'
 import { destinationLines } from './destination-text.ts'
 import type { Surroundings } from './surroundings.ts'
 
-const pageRowsMax = 200
-const pagesMax = 50
+/** Few at a time: of each the console counts what waits the farther. */
+const pageRowsMax = 20
+const pagesMax = 500
 
 export function destinationsCommand(surroundings: Surroundings): Command {
   return new Command('destinations')
