@@ -1,11 +1,20 @@
 import { randomUUID } from 'node:crypto'
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest'
-import { deriveDeliveryId, newId, type DeliveryId, type EventId, type SourceId } from '@tenterhook/schemas/ids'
+import {
+  deriveDeliveryId,
+  newId,
+  type DeliveryId,
+  type DestinationId,
+  type EventId,
+  type SourceId,
+} from '@tenterhook/schemas/ids'
 import type { DeliveryState } from '@tenterhook/schemas/states'
 import { until } from '../../test/support/poll.ts'
-import { addSource, newEvent, openTestStore, type TestStore } from '../../test/support/store.ts'
+import { addDestination, addSource, newEvent, openTestStore, type TestStore } from '../../test/support/store.ts'
 import { acceptEvents } from './accept.ts'
+import { inTransaction, type Db } from './connect.ts'
 import { dayMs, dayName, dayOf, ensurePartitions, partitioned, partitionName } from './partitions.ts'
+import { retryDelivery } from './retry.ts'
 import { dropTakenOut, expireUnfinished, noteOverdue, storedDays, takeOutDay } from './retention.ts'
 
 const day = dayOf(Date.now()) - 40 * dayMs
@@ -15,9 +24,11 @@ const hourMs = 3_600_000
 
 let store: TestStore
 let source: SourceId
+let destination: DestinationId
 beforeAll(async () => {
   store = await openTestStore()
   source = await addSource(store, { name: 'in' })
+  destination = await addDestination(store, { name: 'out' })
 })
 afterAll(() => store.discard())
 beforeEach(async () => {
@@ -55,7 +66,7 @@ async function addDelivery(
       id,
       eventId,
       connection,
-      newId('dst', day),
+      destination,
       source,
       state,
       admitted,
@@ -65,20 +76,10 @@ async function addDelivery(
       state === 'dead' ? 'gone' : null,
     ],
   })
-  const attempt = {
-    delivery_id: id,
-    lease_token: randomUUID(),
-    number: 1,
-    destination_version: 1,
-    leased_at: new Date(noon).toISOString(),
-    started_at: new Date(noon).toISOString(),
-    outcome: 'rejected',
-    response_truncated: false,
-    timings: '{}',
-  }
   await store.fast.query({
-    text: 'INSERT INTO attempts SELECT (jsonb_populate_record(NULL::attempts, $1)).*',
-    values: [JSON.stringify(attempt)],
+    text: `INSERT INTO attempts (delivery_id, lease_token, number, destination_version, leased_at, started_at, outcome, timings)
+      VALUES ($1, $2, 1, 1, now(), now(), 'rejected', '{}')`,
+    values: [id, randomUUID()],
   })
   return id
 }
@@ -317,6 +318,75 @@ describe('several copies', () => {
     await dropTakenOut(store.fast)
     expect(await storedDays(store.fast, noon + 4 * dayMs)).toEqual([])
     expect(new Set(dropped).size).toBe(16)
+  })
+})
+
+describe('an operator', () => {
+  /** As a replay does it: there is a delivery when there is an event. */
+  const replay = (db: Db, eventId: EventId, key: string) =>
+    db.query({
+      text: `INSERT INTO deliveries (id, event_id, connection_id, connection_version, destination_id, source_id, seq, state, due_at, expires_at, replay_of)
+        SELECT $1, e.id, $2, 1, $3, e.source_id, 1, 'pending', clock(), clock(), e.id FROM events e WHERE e.id = $4`,
+      values: [deriveDeliveryId(eventId, connection, { key, nowMs: Date.now() }), connection, destination, eventId],
+    })
+
+  test.each(['retries', 'replays'] as const)('who %s something is waited for, and seen', async (what) => {
+    const [event] = await addEvents(1, noon)
+    if (!event) throw new Error('no event')
+    const id = await addDelivery(event, 'dead')
+    if (what === 'replays') {
+      // Nothing of the day is left but its events.
+      for (const table of ['deliveries', 'attempts']) await store.fast.query(`DELETE FROM ${table}`)
+      for (const part of partitioned.slice(2)) await store.fast.query(`DROP TABLE ${partitionName(part, day)}`)
+    }
+    const { going } = await inTransaction(store.durable, async (db) => {
+      if (what === 'retries') await retryDelivery(db, { key: 'a retry', id, maxAgeMs: hourMs })
+      else await replay(db, event, 'a replay')
+      const taking = takeOutDay(store.fast, day)
+      await until(
+        async () =>
+          (
+            await store.guarded.query(
+              `SELECT 1 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation WHERE c.relnamespace = '${store.schema}'::regnamespace AND NOT l.granted`,
+            )
+          ).rowCount,
+        { what: 'retention to wait for the operator' },
+      )
+      return { going: taking }
+    })
+    expect(await going).toMatchObject({ kind: 'unfinished' })
+    expect(await count('events', `id = '${event}'`)).toBe(1)
+    expect(await count('event_content', `event_id = '${event}'`)).toBe(1)
+  })
+
+  test('who retries or replays while a day goes comes before it, or finds nothing', { timeout: 60_000 }, async () => {
+    let tookMs = 20
+    for (let n = 0; n < 24; n++) {
+      const someDay = dayOf(noon) + (n % 3) * dayMs
+      await ensurePartitions(store.fast, day)
+      const [retried, replayed] = await addEvents(2, someDay + n)
+      if (!retried || !replayed) throw new Error('no event')
+      const id = await addDelivery(retried, 'dead')
+      const begunMs = performance.now()
+      const going = takeOutDay(store.fast, someDay).then(() => performance.now() - begunMs)
+      // Each time a little later, over all of what the day before took.
+      while (performance.now() - begunMs < (tookMs * n) / 20) await store.durable.query('SELECT 1')
+      await Promise.all([
+        retryDelivery(store.durable, { key: `retry ${n}`, id, maxAgeMs: hourMs }),
+        replay(store.fast, replayed, `replay ${n}`),
+      ])
+      tookMs = await going
+      expect(
+        await count(
+          'deliveries d',
+          'due_at IS NOT NULL AND NOT EXISTS (SELECT 1 FROM event_content c JOIN events e ON e.id = c.event_id WHERE e.id = d.event_id)',
+        ),
+        'unfinished deliveries without their event',
+      ).toBe(0)
+      await store.fast.query(`UPDATE deliveries SET state = 'delivered', due_at = NULL WHERE due_at IS NOT NULL`)
+      await until(async () => (await takeOutDay(store.fast, someDay)).kind === 'out', { what: 'the day to go' })
+      await dropTakenOut(store.fast)
+    }
   })
 })
 
