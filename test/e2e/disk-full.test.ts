@@ -2,13 +2,12 @@ import { readFile } from 'node:fs/promises'
 import { soleHeader } from '@tenterhook/schemas/headers'
 import { takesWrites } from '@tenterhook/store/overdue'
 import pg from 'pg'
-import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest'
+import { afterAll, beforeAll, beforeEach, expect, it, onTestFinished } from 'vitest'
 import { checkInvariants, lastSeq } from '../chaos/invariants.ts'
 import { startProvePostgres } from '../chaos/prove/postgres.ts'
 import type { ProvePostgres } from '../chaos/prove/postgres.ts'
 import { loadConfig, loadSource, startLoad } from '../support/load.ts'
 import type { Load } from '../support/load.ts'
-import { metricOf } from '../support/metrics.ts'
 import { until } from '../support/poll.ts'
 import { startReceiver } from '../support/receiver.ts'
 import type { Receiver } from '../support/receiver.ts'
@@ -61,7 +60,9 @@ function smallDisk(): { fill(): Promise<void>; free(): Promise<void> } {
   // Not left out in silence: what this file proves is then unproven.
   if (postgres.disk === undefined)
     throw new Error(`this test fills a disk of its own, which needs root (run it with sudo): ${postgres.diskNote}`)
-  return postgres.disk
+  const { disk } = postgres
+  onTestFinished(() => disk.free())
+  return disk
 }
 
 /** Until a second passes in which every answer is this one, and at least so long. */
@@ -120,8 +121,7 @@ it(
     // What keeps a watchdog from restarting services for as long as the disk is full.
     expect(await takesWrites(stack().store)).toBe(false)
     await stayAlive()
-    // Hundreds of batches failed; each has its warning about the requests, at most twenty a second.
-    expect(await metricOf(stack().service('ingest'), 'tenterhook_accept_batch_rows_count')).toBeGreaterThan(100)
+    // Not a line for each of the batches, leases and results that failed.
     expect((await logBytes()) - logged).toBeLessThan(500_000)
 
     await disk.free()
