@@ -2,8 +2,8 @@
  * Standard Webhooks signatures (github.com/standard-webhooks/standard-webhooks, spec 1.0.0): `v1` is HMAC-SHA256 under a
  * `whsec_` secret, `v1a` is ed25519 under a `whsk_` key, over `{id}.{timestamp}.{body}`.
  */
-import { createHmac, createPrivateKey, createPublicKey, createSecretKey, sign as signAsymmetric } from 'node:crypto'
-import type { KeyObject } from 'node:crypto'
+import { createHmac, sign as signAsymmetric } from 'node:crypto'
+import { readSigningKey } from '@tenterhook/schemas/signing-key'
 
 export type Signer = {
   /**
@@ -32,45 +32,14 @@ export function createSigner(secrets: readonly string[]): Signer {
 type Signature = (head: string, body: Buffer) => string
 
 function signatureUnder(secret: string, index: number): Signature {
-  if (secret.startsWith('whsec_')) {
-    // A key object: a key in bytes makes each signature four times as slow.
-    const key = createSecretKey(decode(secret.slice('whsec_'.length), index))
-    return (head, body) => `v1,${createHmac('sha256', key).update(head).update(body).digest('base64')}`
+  const read = readSigningKey(secret)
+  switch (read.kind) {
+    case 'hmac':
+      return (head, body) => `v1,${createHmac('sha256', read.key).update(head).update(body).digest('base64')}`
+    case 'ed25519':
+      return (head, body) =>
+        `v1a,${signAsymmetric(null, Buffer.concat([Buffer.from(head), body]), read.key).toString('base64')}`
+    case 'invalid':
+      throw new SigningSecretError(`signing secret ${index + 1}: ${read.expected}`)
   }
-  if (secret.startsWith('whsk_')) {
-    const key = ed25519Key(decode(secret.slice('whsk_'.length), index), index)
-    return (head, body) =>
-      `v1a,${signAsymmetric(null, Buffer.concat([Buffer.from(head), body]), key).toString('base64')}`
-  }
-  throw new SigningSecretError(`signing secret ${index + 1}: expected whsec_<base64> or whsk_<base64>`)
-}
-
-function decode(base64: string, index: number): Buffer {
-  const bytes = Buffer.from(base64, 'base64')
-  if (bytes.length === 0 || bytes.toString('base64').replace(/=+$/, '') !== base64.replace(/=+$/, '')) {
-    throw new SigningSecretError(`signing secret ${index + 1}: expected base64 after the prefix`)
-  }
-  return bytes
-}
-
-/** RFC 8410 §7: what stands before the 32 bytes of a seed in PKCS#8. */
-const pkcs8Head = Buffer.from('302e020100300506032b657004220420', 'hex')
-
-/** The forms in which libraries write an ed25519 private key: seed (32 bytes), seed and public key (64), PKCS#8. */
-function ed25519Key(bytes: Buffer, index: number): KeyObject {
-  const isSeed = bytes.length === 32 || bytes.length === 64
-  try {
-    const key = createPrivateKey({
-      key: isSeed ? Buffer.concat([pkcs8Head, bytes.subarray(0, 32)]) : bytes,
-      format: 'der',
-      type: 'pkcs8',
-    })
-    const publicKey = createPublicKey(key).export({ format: 'der', type: 'spki' }).subarray(-32)
-    if (key.asymmetricKeyType === 'ed25519' && (bytes.length !== 64 || publicKey.equals(bytes.subarray(32)))) return key
-  } catch (error) {
-    throw new SigningSecretError(`signing secret ${index + 1}: not a private key`, { cause: error })
-  }
-  throw new SigningSecretError(
-    `signing secret ${index + 1}: expected an ed25519 private key (its two halves must belong together)`,
-  )
 }

@@ -1,8 +1,7 @@
-import { durationMs } from '@tenterhook/schemas/duration'
 import { deriveDeliveryId, type DestinationId, type EventId } from '@tenterhook/schemas/ids'
 import type { Probe } from '@tenterhook/schemas/probe'
+import { deliveryTerms } from '@tenterhook/rules/delivery-terms'
 import { matchRules } from '@tenterhook/rules/match'
-import { orderKeyOf } from '@tenterhook/rules/order-key'
 import { buildSubject } from '@tenterhook/rules/subject'
 import type { ClaimedEvent } from '@tenterhook/store/claim'
 import type { Admitted } from '@tenterhook/store/feed'
@@ -103,14 +102,9 @@ function decide(event: ClaimedEvent, rulebook: Rulebook, span: Span, tracing: Tr
     seq: event.seq,
     reasons: mismatches.length === 0 ? null : JSON.stringify(mismatches),
     deliveries: matched.map((connection) => ({
+      ...deliveryTerms(connection, subject),
       id: deriveDeliveryId(event.id, connection.id),
       eventId: event.id,
-      connectionId: connection.id,
-      connectionVersion: connection.version,
-      destinationId: connection.destinationId,
-      orderKey: connection.spec.order ? orderKeyOf(subject, connection.spec.order.by) : null,
-      delayMs: durationMs(connection.spec.delay),
-      maxAgeMs: durationMs(connection.spec.delay) + durationMs(connection.spec.retry.maxAge),
       traceparent: producerContext(tracing, span),
     })),
   }

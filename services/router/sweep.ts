@@ -4,6 +4,7 @@ import type { DestinationId } from '@tenterhook/schemas/ids'
 import { claimDueEvents, endUnroutable, uncountTries } from '@tenterhook/store/claim'
 import type { Store } from '@tenterhook/store/connect'
 import { dueDestinations, unblockStuck, type OrderKey } from '@tenterhook/store/feed'
+import { destinationsNotHealthy } from '@tenterhook/store/health'
 import { oldestDueAge, oldestSnapshotAge } from '@tenterhook/store/sweep'
 import type { Log } from '@tenterhook/telemetry/log'
 import type { Metrics } from '@tenterhook/telemetry/metrics'
@@ -16,6 +17,7 @@ const orderKeysPerSweep = 1_000
 /** When a swept event that was claimed and not routed is swept again: times its tries. */
 const sweptRouteWaitMs = 5_000
 const measureEveryMs = 5_000
+const destinationsShownMax = 10_000
 
 /** The loops that make the router's work independent of Redis. */
 export function routerSweeps({
@@ -85,6 +87,8 @@ export function routerSweeps({
       random,
       log,
       work: async () => {
+        const notHealthy = await destinationsNotHealthy(store.guarded, destinationsShownMax)
+        metrics.destinationsNotHealthy.show(notHealthy.map(({ name, state }) => ({ destination: name, state })))
         metrics.oldestDueAge.set((await oldestDueAge(store.guarded)) / 1_000)
         metrics.oldestSnapshotAge.set((await oldestSnapshotAge(store.guarded)) / 1_000)
         return 'idle'

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { api } from '../support/api.ts'
 import { answer } from '../support/behaviours.ts'
+import { metricOf } from '../support/metrics.ts'
 import { until } from '../support/poll.ts'
 import { startReceiver } from '../support/receiver.ts'
 import type { Receiver } from '../support/receiver.ts'
@@ -159,6 +160,11 @@ describe('a breaker', () => {
     expect(open).toMatchObject({ lane: 'quarantine', waitsUntil: expect.any(String), failingSince: expect.any(String) })
     expect(open['failuresInRow']).toBeGreaterThanOrEqual(10)
     expect((await held('destination=ill'))[0]).toMatchObject({ heldBy: { kind: 'breaker_open' } })
+    const labels = { destination: 'ill' }
+    await until(
+      async () => (await metricOf(stack().service('router'), 'tenterhook_destination_not_healthy', labels)) === 1,
+      { what: 'the metric to tell of it', timeoutMs },
+    )
 
     await meanwhile('other', '/other')
     receiver.on('/ill', answer())
