@@ -62,7 +62,11 @@ export async function deliver(hint: Hint, slot: Slot, deps: DeliverDeps, stop: A
   } catch (error) {
     deps.onLeaseFailed(error)
   }
-  if (answer.kind === 'refused') return slot.refused(answer.waitMs)
+  if (answer.kind === 'refused') {
+    // Postgres said so some time after it was asked; asking it again takes as long.
+    const passedMs = deps.clock.monotonicMs() - askedMs
+    return slot.refused(answer.waitMs === null ? null : answer.waitMs - passedMs)
+  }
   if (answer.kind === 'stale') return slot.stale()
   const { leased } = answer
   slot.leased()

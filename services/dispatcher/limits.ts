@@ -4,8 +4,8 @@
  * when it refuses no more, or when nothing waits for it. The limits themselves are kept by the lease statement.
  *
  * A refusal closes a destination: by rate until Postgres says it has room, by concurrency until an attempt is over, here or
- * at another copy. Then it is asked for as many as it granted the last time, and for twice as many in each round that
- * refuses none, so that a burst and a trickle are both found soon.
+ * at another copy. Then it is asked for as many as it granted the last time (half as many as it was asked for, should it have
+ * granted none), and for twice as many in each round that refuses none, so that a burst and a trickle are both found soon.
  */
 import type { DestinationId } from '@tenterhook/schemas/ids'
 
@@ -25,14 +25,15 @@ export interface Limits {
 /** Attempts may end at another copy, and limits may be raised: a destination is asked for again after so long. */
 const concurrencyWaitMs = 1_000
 const rateWaitMsMax = 2_000
-/** Who grants this many at once is not limited. */
-const permitsMax = 64
+/** More than any destination's share of sockets. */
+const permitsMax = 256
 
 interface Limit {
   /** Leases that may be asked for now. */
   permits: number
-  /** Since it was opened last. */
+  /** Since it was opened last, with how many permits. */
   granted: number
+  openedWith: number
   byConcurrency: boolean
   /** While it is closed. */
   timer: NodeJS.Timeout | undefined
@@ -52,7 +53,9 @@ export function createLimits(params: {
       limits.delete(id)
       return
     }
-    limit.permits = Math.max(1, limit.granted)
+    // One that was asked a moment too early has granted none, and is to grant what it did before.
+    limit.openedWith = Math.max(1, limit.granted > 0 ? limit.granted : Math.floor(limit.openedWith / 2))
+    limit.permits = limit.openedWith
     limit.granted = 0
     params.onRoom(id)
   }
@@ -69,20 +72,20 @@ export function createLimits(params: {
       limit.granted += 1
       if (limit.timer !== undefined) return
       // Its own place, and one more.
-      limit.permits += 2
-      if (limit.permits >= permitsMax) limits.delete(id)
-      params.onRoom(id)
+      limit.permits = Math.min(permitsMax, limit.permits + 2)
+      if (params.waits(id)) params.onRoom(id)
+      else limits.delete(id)
     },
     refused(id, waitMs) {
       let limit = limits.get(id)
       if (limit === undefined) {
-        limit = { permits: 0, granted: 0, byConcurrency: false, timer: undefined }
+        limit = { permits: 0, granted: 0, openedWith: 1, byConcurrency: false, timer: undefined }
         limits.set(id, limit)
       }
       limit.permits = 0
       limit.byConcurrency = waitMs === null
       // The first of a batch closes it, the others say the same.
-      const closedMs = waitMs === null ? concurrencyWaitMs : Math.min(Math.ceil(waitMs), rateWaitMsMax)
+      const closedMs = waitMs === null ? concurrencyWaitMs : Math.min(Math.max(1, Math.ceil(waitMs)), rateWaitMsMax)
       limit.timer ??= setTimeout(open, closedMs, id, limit).unref()
     },
     unanswered(id) {
