@@ -1,7 +1,6 @@
 import type { ConnectionId, DeliveryId, DestinationId, EventId, SourceId } from '@tenterhook/schemas/ids'
 import type { HeaderPairs } from '@tenterhook/schemas/headers'
 import type { Db } from './connect.ts'
-import { idBounds } from './id-bounds.ts'
 
 /** Beyond the attempt's own timeout: waiting for the lease's reply, recording the result. */
 export const leaseMarginMs = 15_000
@@ -61,7 +60,6 @@ export async function lease(
   db: Db,
   wanted: ReadonlyArray<{ id: DeliveryId; generation: number; token: string }>,
 ): Promise<{ leased: Leased[]; refused: Refused[] }> {
-  const { lowest, highest } = idBounds(wanted.map((one) => one.id))
   const { rows } = await db.query<{
     id: DeliveryId
     generation: number
@@ -98,7 +96,7 @@ export async function lease(
         JOIN unnest($1::text[], $2::int[], $3::uuid[]) AS j(id, generation, token) ON j.id = d.id AND j.generation = d.generation
         JOIN destinations t ON t.id = d.destination_id
         JOIN connections n ON n.id = d.connection_id
-        WHERE d.state = 'queued' AND d.id BETWEEN $7 AND $8 ORDER BY d.id FOR UPDATE OF d),
+        WHERE d.state = 'queued' ORDER BY d.id FOR UPDATE OF d),
       -- In the order of their ids: two batches with the same limited destinations would lock each other out.
       gate AS MATERIALIZED (
         SELECT g.destination_id, r.granted, r.wait_ms, r.at
@@ -123,7 +121,7 @@ export async function lease(
           -- What goes back keeps its place in line.
           due_at = CASE c.next WHEN 'leased' THEN c.due_at WHEN 'pending' THEN d.created_at END,
           wake_at = CASE WHEN c.next = 'leased' THEN coalesce(c.at, clock()) + c.lease_ms * interval '1 millisecond' END
-        FROM chosen c WHERE d.id = c.id AND c.next <> 'queued' AND d.id BETWEEN $7 AND $8
+        FROM chosen c WHERE d.id = c.id AND c.next <> 'queued'
         RETURNING d.*, c.destination_version, c.connection_version AS current_connection_version, c.lease_ms, c.tenant, c.failing,
           coalesce(c.at, clock()) AS leased_at)
       SELECT m.id, m.generation, m.lease_token, m.attempt, m.failures, m.seq, m.event_id, m.source_id, m.connection_id, m.destination_id,
@@ -145,8 +143,6 @@ export async function lease(
       leaseMarginMs,
       bodyBytesInLine,
       refusedWaitMsMax,
-      lowest,
-      highest,
     ],
   })
   const leased: Leased[] = []

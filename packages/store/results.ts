@@ -4,7 +4,6 @@ import type { DeliveryState } from '@tenterhook/schemas/states'
 import type { Db } from './connect.ts'
 import { byteaArray, textArray } from './binary.ts'
 import { unblock } from './feed.ts'
-import { idBounds } from './id-bounds.ts'
 
 export interface AttemptRow {
   number: number
@@ -53,7 +52,6 @@ export interface Recorded {
  */
 export async function recordResults(db: Db, results: readonly AttemptResult[]): Promise<Recorded[]> {
   const attempts = results.map((result) => result.attempt)
-  const { lowest, highest } = idBounds(results.map((result) => result.id))
   const { rows } = await db.query<{
     id: DeliveryId
     destination_id: DestinationId
@@ -80,8 +78,7 @@ export async function recordResults(db: Db, results: readonly AttemptResult[]): 
           CASE WHEN r.kind = 'dead' THEN r.reason ELSE 'expired' END AS reason
         FROM deliveries d JOIN unnest($1::text[], $2::uuid[], $3::text[], $4::float8[], $5::text[], $18::float8[], $19::text[], $21::boolean[])
           AS r(id, token, kind, delay_ms, reason, slow_ms, pause_reason, heals) ON r.id = d.id
-        WHERE d.id BETWEEN $22 AND $23
-          AND ((r.kind = 'delivered' AND d.state <> 'delivered') OR (r.kind <> 'delivered' AND d.state = 'leased' AND d.lease_token = r.token))
+        WHERE (r.kind = 'delivered' AND d.state <> 'delivered') OR (r.kind <> 'delivered' AND d.state = 'leased' AND d.lease_token = r.token)
         ORDER BY d.id FOR UPDATE OF d),
       told AS (
         -- Deliveries first, then destinations: T3 locks the other way round and skips locked deliveries (PROTOCOL §6).
@@ -107,7 +104,7 @@ export async function recordResults(db: Db, results: readonly AttemptResult[]): 
         due_at = CASE l.next WHEN 'leased' THEN l.due_at WHEN 'retrying' THEN clock() + l.delay_ms * interval '1 millisecond' END,
         dead_reason = CASE WHEN l.next = 'dead' THEN l.reason END,
         finished_at = CASE WHEN l.next IN ('delivered', 'dead', 'cancelled') THEN clock() END
-      FROM l WHERE d.id = l.id AND d.id BETWEEN $22 AND $23
+      FROM l WHERE d.id = l.id
       RETURNING d.id, d.destination_id, d.state, d.connection_id, d.order_key`,
     values: [
       results.map((result) => result.id),
@@ -131,8 +128,6 @@ export async function recordResults(db: Db, results: readonly AttemptResult[]): 
       textArray(results.map((result) => (result.next.kind === 'dead' ? (result.next.pauseReason ?? null) : null))),
       attempts.map((attempt) => attempt.leasedAt),
       results.map((result) => result.next.kind === 'delivered' && result.next.heals),
-      lowest,
-      highest,
     ],
   })
   const ordered = rows.flatMap((row) =>

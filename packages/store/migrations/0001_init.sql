@@ -355,8 +355,6 @@ DECLARE
   newest bigint;
   open_destinations text[];
   paused_connections text[];
-  lowest text;
-  highest text;
 BEGIN
   SELECT version INTO newest FROM config;
   IF newest <> decided_by THEN
@@ -364,8 +362,6 @@ BEGIN
     RETURN;
   END IF;
 
-  -- Known bounds of the ids: only the partitions between them are opened.
-  SELECT min(u.id COLLATE "C"), max(u.id COLLATE "C") INTO lowest, highest FROM unnest(event_ids) AS u(id);
   IF admit THEN
     -- A limit, or a breaker that is not quite closed, leaves the pace to the feed.
     SELECT array_agg(t.id) INTO open_destinations FROM (
@@ -380,7 +376,7 @@ BEGIN
   WITH moved AS (
     UPDATE events e SET state = 'routed', due_at = NULL, routed_at = clock(), config_version = decided_by, routing = r.reasons
     FROM (SELECT u.id, u.reasons, u.n FROM unnest(event_ids, reasons) WITH ORDINALITY AS u(id, reasons, n) ORDER BY u.id) r
-    WHERE e.id = r.id AND e.state = 'accepted' AND e.id BETWEEN lowest AND highest
+    WHERE e.id = r.id AND e.state = 'accepted'
     RETURNING r.n::int AS n
   ), room AS MATERIALIZED (
     -- Correlated on purpose, and kept so by LIMIT: as a join it would walk the waiting deliveries of every destination.
