@@ -3,7 +3,6 @@
  * twice, with real services, Postgres and Redis and the same directed scenario: with nothing broken the checks must be
  * satisfied, and with that one rule broken from outside (see changes.ts) they must say what went wrong.
  */
-import type { CrashPoint } from '@tenterhook/schemas/probe'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { loadConfig } from '../../support/load.ts'
 import { until } from '../../support/poll.ts'
@@ -17,7 +16,7 @@ import { checkInvariants } from '../invariants.ts'
 import type { Journal } from '../invariants.ts'
 import { changeDatabase } from './changes.ts'
 import type { Changes, ServiceChange } from './changes.ts'
-import type { Controlled } from './entry.ts'
+import type { Controlled, Moment } from './entry.ts'
 import { clearJobs } from './jobs.ts'
 import { startSender } from './sender.ts'
 import type { Sender } from './sender.ts'
@@ -38,8 +37,8 @@ export type World = {
   readonly stack: Stack
   readonly receiver: Receiver
   readonly sender: Sender
-  /** `router2` for a second copy. `at`: sends itself a signal when it first passes there. */
-  start(name: string, at?: { point: CrashPoint; signal: 'SIGKILL' | 'SIGSTOP' }): Promise<ServiceProcess>
+  /** `router2` for a second copy. */
+  start(name: string, at?: Moment): Promise<ServiceProcess>
 }
 
 /** Past the longest wait that a process which died leaves behind: a lease of 15 s and its margin. */

@@ -10,9 +10,11 @@ import type { ServiceChange } from './changes.ts'
 export type Controlled = {
   service: 'ingest' | 'router' | 'dispatcher'
   change: ServiceChange
-  /** Sends itself a signal when it passes the point for the first time. */
-  at?: { point: CrashPoint; signal: 'SIGKILL' | 'SIGSTOP' }
+  at?: Moment
 }
+
+/** Sends itself a signal when it passes the point in this turn, the first by default. */
+export type Moment = { point: CrashPoint; signal: 'SIGKILL' | 'SIGSTOP'; turn?: number }
 
 const stopReachesMs = 20
 
@@ -45,11 +47,12 @@ async function open(name: Controlled['service'], probe: Probe) {
   }
 }
 
-function probeOf(at: Controlled['at']): Probe {
-  let passed = false
+function probeOf(at: Moment | undefined): Probe {
+  let passed = 0
   return (point) => {
-    if (point !== at?.point || passed) return
-    passed = true
+    if (point !== at?.point) return
+    passed += 1
+    if (passed !== (at.turn ?? 1)) return
     process.kill(process.pid, at.signal)
     // A stop reaches the process's threads one after the other; this one is not to go on before it is stopped.
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, stopReachesMs)

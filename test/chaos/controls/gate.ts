@@ -1,10 +1,9 @@
 import type { ServerResponse } from 'node:http'
-import type { Behaviour } from '../../support/behaviours.ts'
 import { until } from '../../support/poll.ts'
+import type { Receiver } from '../../support/receiver.ts'
 
 /** A destination that leaves every request open until the test answers it. */
 export type Gate = {
-  readonly behaviour: Behaviour
   /** Requests so far. */
   count(): number
   /** Requests that are open now. */
@@ -17,17 +16,17 @@ export type Gate = {
   letAllPass(): void
 }
 
-export function createGate(): Gate {
+export function gateAt(receiver: Receiver, path: string): Gate {
   const responses: ServerResponse[] = []
   let passes = false
   const answer = (response: ServerResponse | undefined, status: number) => {
     if (response?.writableEnded === false) response.writeHead(status, { 'content-length': 0 }).end()
   }
+  receiver.on(path, (_request, response) => {
+    responses.push(response)
+    if (passes) answer(response, 200)
+  })
   return {
-    behaviour(_request, response) {
-      responses.push(response)
-      if (passes) answer(response, 200)
-    },
     count: () => responses.length,
     open: () => responses.filter(({ writableEnded, destroyed }) => !writableEnded && !destroyed).length,
     arrived: async (requests) =>

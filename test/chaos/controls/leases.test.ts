@@ -2,9 +2,10 @@ import { failing } from '../../support/behaviours.ts'
 import { loadConfig } from '../../support/load.ts'
 import { until } from '../../support/poll.ts'
 import { deliveriesOf } from '../../support/rows.ts'
-import type { Stack, StackConfig } from '../../support/stack.ts'
+import type { Stack } from '../../support/stack.ts'
 import { provesControls } from './control.ts'
 import { untilJobsTaken } from './jobs.ts'
+import { connected, pause, untilPlain } from './plain.ts'
 
 const storeSweep = 'packages/store/sweep.ts'
 const hintWorker = 'packages/queue/hint-worker.ts'
@@ -16,16 +17,6 @@ const queueWaitMs = 12_000
 /** Nobody retries within a test by himself. */
 const farRetry = '2m'
 const farRetryMs = 150_000
-
-async function untilAll(stack: Stack, state: string): Promise<void> {
-  await until(
-    async () => {
-      const rows = await deliveriesOf(stack.store)
-      return rows.length > 0 && rows.every((row) => row.state === state)
-    },
-    { what: `all deliveries to be ${state}`, timeoutMs: 20_000 },
-  )
-}
 
 provesControls({
   services: ['ingest', 'router', 'dispatcher'],
@@ -95,21 +86,22 @@ provesControls({
         },
       },
       async scenario({ stack, receiver, sender, start }) {
-        await stack.apply(farRetries(loadConfig(receiver)))
+        await stack.apply(connected(loadConfig(receiver), { retry: { schedule: [farRetry] } }))
+        await pause(stack, 'signed', true)
         receiver.on('/plain', failing(1))
-        receiver.on('/signed', failing(1))
         await start('ingest')
         await start('dispatcher')
         const router = await start('router', { point: 'router.after_route', signal: 'SIGSTOP' })
         await sender.send()
         // The sweep is faster than the router, which has the jobs yet to add.
-        await untilAll(stack, 'queued')
+        await untilPlain(stack, 'queued')
         await stack.shiftClock(queueWaitMs)
-        await untilAll(stack, 'retrying')
+        await untilPlain(stack, 'retrying')
         router.signal('SIGCONT')
         await untilJobsTaken(stack)
         const retriesDueMs = Date.now()
         await stack.shiftClock(farRetryMs)
+        await pause(stack, 'signed', false)
         return { mayRepeat: (_id, requests) => requests.slice(1).every(({ at }) => at >= retriesDueMs) }
       },
       caught: /I4: dlv_\w+ was sent \d times/,
@@ -175,11 +167,4 @@ async function admissions({ store }: Stack): Promise<{ id: string; attempt: numb
     'SELECT id, attempt, generation FROM deliveries',
   )
   return rows
-}
-
-function farRetries(config: StackConfig): StackConfig {
-  if ('file' in config) return config
-  for (const connection of Object.values(config.connections ?? {}))
-    connection.retry = { schedule: [farRetry, farRetry] }
-  return config
 }

@@ -13,6 +13,10 @@ export const holdTable = (connectionString: string, table: string): Promise<Hold
 export const holdDelivery = (connectionString: string, id: string): Promise<Hold> =>
   hold(connectionString, `SELECT 1 FROM deliveries WHERE id = '${id}' FOR UPDATE`)
 
+/** Whoever asks for this advisory lock, shared, waits until this lets go. */
+export const holdAdvisory = (connectionString: string, key: number): Promise<Hold> =>
+  hold(connectionString, `SELECT pg_advisory_xact_lock(${key})`)
+
 async function hold(connectionString: string, sql: string): Promise<Hold> {
   const client = new pg.Client({ connectionString })
   await client.connect()

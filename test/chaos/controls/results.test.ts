@@ -1,11 +1,13 @@
 import { loadConfig } from '../../support/load.ts'
 import { until } from '../../support/poll.ts'
 import { deliveriesOf } from '../../support/rows.ts'
-import type { Stack, StackConfig } from '../../support/stack.ts'
+import type { Stack } from '../../support/stack.ts'
 import { provesControls } from './control.ts'
 import type { World } from './control.ts'
-import { createGate } from './gate.ts'
+import { gateAt } from './gate.ts'
 import type { Gate } from './gate.ts'
+import { may, watchedMs } from './may.ts'
+import { atATime, pause, plainOf } from './plain.ts'
 import { holdAsynchronousCommits, holdDelivery, untilLocked } from './postgres.ts'
 
 const dispatcherSessions = 'tenterhook-dispatcher'
@@ -19,8 +21,6 @@ const leaseMs = 40_000
 const queueWaitMs = 12_000
 /** Past the first retry's wait; no lease ends by it. */
 const retryMs = 5_000
-/** What comes because a rule is broken comes with the next feed, twice a second. */
-const watchedMs = 2_500
 
 /** Each delivery at most once more than it should: one fault, one repeat. */
 const onceMore = { mayRepeat: (_id: string, requests: readonly unknown[]) => requests.length <= 2 }
@@ -42,11 +42,10 @@ provesControls({
           ],
         },
       },
-      async scenario(world) {
-        const { stack, start, sender } = world
+      async scenario({ stack, start, sender, receiver }) {
         await start('ingest')
         await start('router')
-        const gate = gateOf(world)
+        const gate = gateAt(receiver, '/plain')
         await sender.send()
         await until(async () => (await deliveriesOf(stack.store)).length === 2, { what: 'it to be routed' })
         await stack.store.durable.query('CHECKPOINT')
@@ -63,7 +62,7 @@ provesControls({
         first.signal('SIGCONT')
         await untilRecorded(stack, 'plain', 1)
         await stack.shiftClock(retryMs)
-        await mayArrive(gate, 3)
+        await may(() => gate.count() >= 3)
         gate.letAllPass()
         return onceMore
       },
@@ -78,7 +77,7 @@ provesControls({
         world.stack.service('dispatcher').signal('SIGCONT')
         await untilRecorded(world.stack, 'plain', 1)
         await world.stack.shiftClock(retryMs)
-        await mayArrive(gate, 3)
+        await may(() => gate.count() >= 3)
         gate.letAllPass()
         return onceMore
       },
@@ -97,9 +96,8 @@ provesControls({
           ],
         },
       },
-      async scenario(world) {
-        const { stack, start, sender } = world
-        const gate = gateOf(world)
+      async scenario({ stack, start, sender, receiver }) {
+        const gate = gateAt(receiver, '/plain')
         await start('ingest')
         await start('router')
         const first = await start('dispatcher')
@@ -107,15 +105,15 @@ provesControls({
         await gate.arrived(1)
         first.signal('SIGSTOP')
         // Its lease ends meanwhile, and a pause keeps anybody from taking the next.
-        await pauseDestination(stack, true)
+        await pause(stack, 'plain', true)
         await stack.shiftClock(leaseMs)
         await start('dispatcher2')
         await until(async () => (await plainOf(stack)).state === 'retrying', { what: 'the lease to end' })
         gate.answer(0, 200)
         first.signal('SIGCONT')
         await untilRecorded(stack, 'plain', 1)
-        await pauseDestination(stack, false)
-        await mayArrive(gate, 2)
+        await pause(stack, 'plain', false)
+        await may(() => gate.count() >= 2)
         gate.letAllPass()
       },
       caught: /I4: dlv_\w+ was sent 2 times/,
@@ -135,13 +133,13 @@ provesControls({
       },
       async scenario(world) {
         const { stack, sender, receiver } = world
-        await stack.apply(oneAtATime(loadConfig(receiver)))
+        await stack.apply(atATime(loadConfig(receiver), 1))
         const gate = await twoAttempts(world)
         await sender.send()
         gate.answer(0, 200)
         stack.service('dispatcher').signal('SIGCONT')
         await untilRecorded(stack, 'plain', 1)
-        await mayArrive(gate, 3)
+        await may(() => gate.count() >= 3)
         const open = gate.open()
         gate.letAllPass()
         if (open > 1) throw new Error(`${open} requests were open at a destination that takes one at a time`)
@@ -162,9 +160,8 @@ provesControls({
           ],
         },
       },
-      async scenario(world) {
-        const { stack, start, sender } = world
-        const gate = gateOf(world)
+      async scenario({ stack, start, sender, receiver }) {
+        const gate = gateAt(receiver, '/plain')
         await start('ingest')
         await start('router')
         await start('dispatcher')
@@ -177,7 +174,7 @@ provesControls({
         await stack.shiftClock(leaseMs)
         await untilLocked(stack.store, dispatcherSessions, 2, watchedMs).catch(() => {}) // it passes over what is locked
         await row.letGo()
-        await mayArrive(gate, 2)
+        await may(() => gate.count() >= 2)
         gate.letAllPass()
       },
       caught: /I4: dlv_\w+ was sent 2 times/,
@@ -211,23 +208,10 @@ provesControls({
   ],
 })
 
-function oneAtATime(config: StackConfig): StackConfig {
-  const plain = 'file' in config ? undefined : config.destinations?.['plain']
-  if (plain !== undefined) plain.limits = { concurrency: 1 }
-  return config
-}
-
-/** One event, and what the destination `plain` got of it. */
-function gateOf({ receiver }: World): Gate {
-  const gate = createGate()
-  receiver.on('/plain', gate.behaviour)
-  return gate
-}
-
 /** A first dispatcher that is stopped past its lease after sending, and a second one's attempt of the same delivery under way. */
 async function twoAttempts(world: World): Promise<Gate> {
-  const { stack, start, sender } = world
-  const gate = gateOf(world)
+  const { stack, start, sender, receiver } = world
+  const gate = gateAt(receiver, '/plain')
   await start('ingest')
   await start('router')
   const first = await start('dispatcher')
@@ -238,12 +222,6 @@ async function twoAttempts(world: World): Promise<Gate> {
   await start('dispatcher2')
   await gate.arrived(2)
   return gate
-}
-
-async function plainOf({ store }: Stack) {
-  const row = (await deliveriesOf(store)).find(({ destination }) => destination === 'plain')
-  if (row === undefined) throw new Error('nothing was routed to plain')
-  return row
 }
 
 /** A result is recorded with its attempt, whether or not it changes anything. */
@@ -259,13 +237,4 @@ async function untilRecorded({ store }: Stack, destination: string, attempts: nu
     },
     { what: `${attempts} attempts to be recorded`, timeoutMs: 20_000 },
   )
-}
-
-async function pauseDestination({ store }: Stack, paused: boolean): Promise<void> {
-  await store.durable.query(`UPDATE destinations SET paused = $1 WHERE name = 'plain'`, [paused])
-}
-
-/** Time for a request that must not come, and comes when the rule is broken. */
-async function mayArrive(gate: Gate, requests: number): Promise<void> {
-  await until(() => gate.count() >= requests, { what: 'a request too many', timeoutMs: watchedMs }).catch(() => {})
 }

@@ -19,7 +19,7 @@ export function startSender(stack: Stack): Sender {
   const sent: Sent[] = []
 
   function newEvent(): Sent {
-    const body = Buffer.from(JSON.stringify({ n: sent.length, key: randomUUID() }))
+    const body = Buffer.from(JSON.stringify({ n: sent.length, customer: 'one', key: randomUUID() }))
     const one: Sent = { key: randomUUID(), body, sha256: hash('sha256', body, 'hex'), answers: [] }
     sent.push(one)
     return one
