@@ -249,6 +249,15 @@ export const controls = {
   },
   orderByIngestClock: { row: 'order by UUIDv7', breaks: 'S7', given: { ...oneByOne, faults: [] } },
   sequenceCached: { row: 'order by a sequence with CACHE > 1', breaks: 'S7', given: { ...oneByOne, faults: [] } },
+  noBlockedSweep: {
+    row: 'beyond the table: no sweep that repairs the mark of blocked rows',
+    breaks: 'S1',
+    given: {
+      ...oneByOne,
+      faults: [fault('kill', 'dispatcher.after_result')],
+      delays: [delay('dispatcher.after_lease', 'router.after_feed')],
+    },
+  },
   noFeedSweep: { row: 'beyond the table: no feed sweep', breaks: 'S1' },
   leaseIgnoresPause: {
     row: 'beyond the table: the lease does not ask whether its destination is paused',

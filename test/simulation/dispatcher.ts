@@ -1,7 +1,8 @@
+import { unblockBehind } from './blocked.ts'
 import { watchEpoch } from './epoch.ts'
 import { startFeeder, type Feeder } from './feeder.ts'
 import type { Attempt, Send } from './history.ts'
-import { lease, release } from './lease.ts'
+import { handBack, lease, release } from './lease.ts'
 import type { Process, Steps } from './process.ts'
 import type { Hint } from './redis.ts'
 import { recordResult } from './results.ts'
@@ -40,7 +41,20 @@ export function startDispatcher(world: World, name: string): Process {
 
   /** Lease → send → record → feed: brought by a job or by the sweep, the lease decides. */
   function* deliver(memory: Memory, hint: Hint, when: { leased?: () => void; done?: () => void }): Steps {
-    yield () => memory.slotsFree > 0
+    const parkedUntilMs = clock.nowMs + timing.parkedMs
+    if (memory.slotsFree === 0) clock.alarm(parkedUntilMs)
+    yield () => memory.slotsFree > 0 || clock.nowMs >= parkedUntilMs
+    if (memory.slotsFree === 0) {
+      yield* postgres.query({
+        name: 'hand back',
+        client: memory.self,
+        synchronous: false,
+        body: (tx) => handBack(tx, world, hint),
+      })
+      when.leased?.()
+      when.done?.()
+      return
+    }
     memory.slotsFree -= 1
     const admission = `${hint.id} ${hint.generation}`
     if (!memory.wanted.has(admission)) {
@@ -150,6 +164,7 @@ export function startDispatcher(world: World, name: string): Process {
     clock.keep(deadline)
     world.passed = 'dispatcher.after_result'
     yield
+    yield* unblockBehind(world, self, [leased])
     if (flaws.windowInRedis) countDown(leased.destination)
     feeder.request([leased.destination])
     world.passed = 'dispatcher.after_feed'
@@ -166,7 +181,9 @@ export function startDispatcher(world: World, name: string): Process {
         synchronous: false,
         body: (tx) => sweepLeases(tx, world),
       })
-      if (reply.kind === 'committed') feeder.request(reply.value)
+      if (reply.kind !== 'committed') continue
+      yield* unblockBehind(world, self, reply.value)
+      feeder.request(reply.value.map(({ destination }) => destination))
     }
   }
 

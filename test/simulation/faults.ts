@@ -49,8 +49,9 @@ export function strike(world: World, fault: Fault): boolean {
     case 'kill': {
       const process = victim(world, fault)
       if (process === undefined) return false
-      say?.(`FAULT kill ${process.name}`)
-      world.kill(process)
+      const ends = pick > 127
+      say?.(`FAULT kill ${process.name}${ends ? ' and what it asked of Postgres' : ''}`)
+      world.kill(process, ends)
       return true
     }
     case 'pause': {

@@ -33,13 +33,19 @@ export function* feed(
       yield
       passing = passing.filter((row) => hasNoUnrouted(world, row))
     } else passing = passing.filter((row) => passesOrder(world, row))
+    const behind = dueRows(world, id, tx.startedMs).filter((row) => !isFirstUnfinished(world, row))
     let room = stale ?? roomOf(world, id)
     yield
+    for (const { id: delivery } of behind) {
+      const row = postgres.deliveries.get(delivery)
+      if (row && isDue(row, tx.startedMs) && tx.tryLock(delivery))
+        tx.write(postgres.deliveries, delivery, { ...row, blocked: true })
+    }
     // … then it locks them, SKIP LOCKED, with another look at the locked row, up to that room.
     for (const { id: delivery } of passing) {
       if (room === 0) break
       const row = postgres.deliveries.get(delivery)
-      if (!row || !isWaiting(row) || (row.dueAtMs ?? Infinity) > tx.startedMs || !tx.tryLock(delivery)) continue
+      if (!row || !isDue(row, tx.startedMs) || !tx.tryLock(delivery)) continue
       admitted.push(admit(tx, world, row, queueWaitMs))
       room -= 1
     }
@@ -66,15 +72,17 @@ export function roomOf({ postgres, flaws, redis }: World, destination: string): 
   return Math.max(0, (postgres.destinations.get(destination)?.window ?? 0) - taken)
 }
 
+/** What T3 looks at. */
+const isDue = (row: DeliveryRow, nowMs: number) => isWaiting(row) && !row.blocked && (row.dueAtMs ?? Infinity) <= nowMs
+
 export function dueRows({ postgres }: World, destination: string, nowMs: number): DeliveryRow[] {
   return [...postgres.deliveries.values()]
-    .filter((row) => row.destination === destination && isWaiting(row) && (row.dueAtMs ?? Infinity) <= nowMs)
+    .filter((row) => row.destination === destination && isDue(row, nowMs))
     .sort((a, b) => (a.dueAtMs ?? 0) - (b.dueAtMs ?? 0) || a.seq - b.seq)
 }
 
 export function hasDue({ postgres }: World, destination: string, nowMs: number): boolean {
-  for (const row of postgres.deliveries.values())
-    if (row.destination === destination && isWaiting(row) && (row.dueAtMs ?? Infinity) <= nowMs) return true
+  for (const row of postgres.deliveries.values()) if (row.destination === destination && isDue(row, nowMs)) return true
   return false
 }
 

@@ -94,6 +94,8 @@ export const situations = [
   'queued delivery leased by the sweep',
   'job refused',
   'lease refused: destination closed',
+  'blocked mark repaired',
+  'handed back',
   'lease swept',
   'lease given back unsent',
   'sent past the lease',

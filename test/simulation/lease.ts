@@ -44,6 +44,16 @@ function isLeasable({ flaws }: World, row: DeliveryRow | undefined, generation: 
   )
 }
 
+/** An admission that no socket was free for keeps its place in line; what was leased or admitted anew stays as it is. */
+export function* handBack(tx: Transaction, world: World, { id, generation }: Hint): Steps {
+  const { deliveries } = world.postgres
+  const row = deliveries.get(id)
+  if (row?.state !== 'queued' || row.generation !== generation || !tx.tryLock(id)) return
+  tx.write(deliveries, id, { ...row, state: 'pending', dueAtMs: tx.startedMs })
+  world.history.see('handed back')
+  yield
+}
+
 /** T11, `releaseLeases`: under this lease nothing was sent. */
 export function* release(tx: Transaction, world: World, id: string, token: string): Steps {
   const { deliveries } = world.postgres

@@ -1,6 +1,6 @@
 import type { CrashPoint } from '@tenterhook/schemas/probe'
 
-/** The transactions of PROTOCOL §2; `epoch` are those of a new Redis epoch. */
+/** The transactions of PROTOCOL §2; then of a new Redis epoch, of the mark of blocked rows, of what no socket is free for. */
 export const transactionNames = [
   'T1',
   'T2',
@@ -15,6 +15,8 @@ export const transactionNames = [
   'T10',
   'T11',
   'epoch',
+  'unblock',
+  'hand back',
 ] as const
 export type TransactionName = (typeof transactionNames)[number]
 

@@ -1,3 +1,4 @@
+import { unblockBehind } from './blocked.ts'
 import type { Transaction } from './postgres.ts'
 import type { Process, Steps } from './process.ts'
 import { isTerminal, newDelivery, type DeliveryRow } from './rows.ts'
@@ -60,6 +61,7 @@ export function startOperator(world: World): Process {
     history.cancelled.add(row.id)
     world.passed = 'operator.acknowledged'
     yield
+    yield* unblockBehind(world, self, [row])
   }
 
   /** T9: the destination's row only. */

@@ -6,9 +6,9 @@ import type { AttemptRow, DeliveryRow, DestinationRow, EpochRow, EventRow } from
 /**
  * A Postgres as far as the protocol's races need one:
  *
- * - A transaction is a coroutine of the server: killing its client doesn't stop it, as the product's transactions are
- *   one call each. It reads what is committed and what it wrote itself (READ COMMITTED; its steps are its statements,
- *   and a statement that decides by other rows than those it locks reads them in a step of their own, its snapshot).
+ * - A transaction is a coroutine of the server, which may outlive its client. It reads what is committed and what it
+ *   wrote itself (READ COMMITTED). Its steps are its statements; one that decides by other rows than those it locks
+ *   takes a step for its snapshot and another for its locks, between which others commit.
  * - Row locks are held to the end; `lock` waits, `tryLock` is SKIP LOCKED; a cycle of waiting ends with a deadlock.
  * - A commit is visible at once. A synchronous one makes itself and all before it durable; a crash takes back any
  *   suffix of the asynchronous ones since, every running transaction and every lock.
@@ -40,8 +40,8 @@ export interface Postgres {
   awaited(): number
   /** Cuts the connection of this transaction's client, or of any, before the reply: nobody tells it whether it `ends` without a commit. */
   cut(running: Coroutine | undefined, pick: number, ends: boolean): void
-  /** A killed client waits for nothing. */
-  forget(client: Process): void
+  /** A killed client waits for nothing; what it asked for goes on, or `ends` without a commit. */
+  forget(client: Process, ends: boolean): void
 }
 
 export interface Query<Value> {
@@ -164,6 +164,13 @@ export function createPostgres(clock: Clock, machine: Machine, hooks: PostgresHo
     session.waitsFor = undefined
   }
 
+  /** Unless it was committed. */
+  function abort(session: Session): void {
+    if (session.reply !== undefined || session.running === undefined) return
+    end(session)
+    machine.drop(session.running)
+  }
+
   function commit(session: Session, synchronous: boolean): void {
     const undo: Write[] = []
     for (const { table, id, row } of session.writes) {
@@ -240,13 +247,11 @@ export function createPostgres(clock: Clock, machine: Machine, hooks: PostgresHo
     cut(running, pick, ends) {
       const session = sessions.find((each) => each.running === running) ?? sessions[pick % sessions.length]
       if (session === undefined) return
-      const committed = session.reply !== undefined
+      if (ends) abort(session)
       session.reply = { kind: 'unknown' }
-      if (!ends || committed) return
-      end(session)
-      if (session.running) machine.drop(session.running)
     },
-    forget(client) {
+    forget(client, ends) {
+      for (const session of sessions) if (ends && session.client === client) abort(session)
       sessions = sessions.filter((session) => session.client !== client)
     },
   }

@@ -1,3 +1,4 @@
+import { stuckKeys, unblockBehind } from './blocked.ts'
 import { startFeeder, type Feeder } from './feeder.ts'
 import type { Process, Steps } from './process.ts'
 import { dueEvents, route } from './route.ts'
@@ -55,9 +56,19 @@ export function startRouter(world: World, name: string): Process {
     }
   }
 
+  function* sweepBlocked(self: Process): Steps {
+    for (let nextMs = 0; ; nextMs = clock.nowMs + timing.loopEveryMs) {
+      clock.alarm(nextMs)
+      yield () => clock.nowMs >= nextMs && stuckKeys(world).length > 0
+      history.see('blocked mark repaired')
+      yield* unblockBehind(world, self, stuckKeys(world))
+    }
+  }
+
   return machine.add(name, (self) => {
     const feeder = startFeeder(world, self)
     world.machine.spawn(self, consume(self, feeder))
+    if (!flaws.noBlockedSweep) world.machine.spawnSweep(self, sweepBlocked(self))
     if (!flaws.noRouteSweep) world.machine.spawnSweep(self, sweep(self, feeder))
   })
 }

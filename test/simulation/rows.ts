@@ -18,6 +18,8 @@ export interface DeliveryRow {
   readonly seq: number
   readonly isReplay: boolean
   readonly orderKey: string | null
+  /** Waits behind an earlier one of its key: not looked at by T3. */
+  readonly blocked: boolean
   /** `held` only under the control that stores it. */
   readonly state: 'pending' | 'queued' | 'leased' | 'retrying' | 'delivered' | 'dead' | 'cancelled' | 'held'
   /** The wake-up; null when terminal. */
@@ -61,6 +63,7 @@ export const isWaiting = (row: DeliveryRow) => row.state === 'pending' || row.st
 
 export const newDelivery = {
   isReplay: false,
+  blocked: false,
   state: 'pending',
   generation: 0,
   attempt: 0,

@@ -107,9 +107,9 @@ function createWorld(plan: Scenario, flaws: Flaws, say: ((line: string) => void)
       ((line: string) => say(`${String(world.step).padStart(5)} ${String(clock.nowMs).padStart(7)} ms  ${line}`)),
   }
 
-  function kill(process: Process): void {
+  function kill(process: Process, ends: boolean): void {
     machine.dropAll(process)
-    postgres.forget(process)
+    postgres.forget(process, ends)
     clock.forget(process)
     process.life += 1
     process.paused = false

@@ -4,13 +4,13 @@ import type { Hint } from './redis.ts'
 import type { DeliveryRow } from './rows.ts'
 import { failuresMax, lostLeasesMax, timing, type World } from './world.ts'
 
-/** T6, `sweepLeases`: the condition stands in the locking statement. Says which destinations have room now. */
-export function* sweepLeases(tx: Transaction, world: World): Steps<string[]> {
+/** T6, `sweepLeases`: the condition stands in the locking statement. Returns what it ended or sent back. */
+export function* sweepLeases(tx: Transaction, world: World): Steps<DeliveryRow[]> {
   const { postgres, flaws, history } = world
   const isOver = (row: DeliveryRow) => row.state === 'leased' && (row.dueAtMs ?? Infinity) <= tx.startedMs
   const over = [...postgres.deliveries.values()].filter(isOver)
   if (flaws.sweepSelectsThenUpdates) yield
-  const freed: string[] = []
+  const swept: DeliveryRow[] = []
   for (const { id } of over) {
     if (flaws.sweepSelectsThenUpdates) yield* tx.lock(id)
     else if (!tx.tryLock(id)) continue
@@ -35,10 +35,10 @@ export function* sweepLeases(tx: Transaction, world: World): Steps<string[]> {
       lostLeases,
       dueAtMs: state === 'retrying' ? tx.startedMs : null,
     })
-    freed.push(row.destination)
+    swept.push(row)
   }
   yield
-  return freed
+  return swept
 }
 
 /** T7, `dueQueued`: what no job brought in time. */

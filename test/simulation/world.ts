@@ -29,7 +29,8 @@ export interface World {
   /** What the last step passed, and whose step it was: where faults and delays strike. */
   passed: Moment
   readonly stepped: Coroutine | undefined
-  kill(process: Process): void
+  /** What it asked of Postgres goes on, or `ends` without a commit. */
+  kill(process: Process, ends: boolean): void
   /** After rows went back. */
   onCrash(): void
   newToken(): string
@@ -52,6 +53,8 @@ export const timing = {
   closedMs: 5_000,
   /** How long a dead worker's job stays its own. */
   jobLockMs: 7_500,
+  /** How long an admission waits for a socket. */
+  parkedMs: 4_000,
   loopEveryMs: 5_000,
 } as const
 
