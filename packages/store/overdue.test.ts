@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
+import { until } from '../../test/support/poll.ts'
 import { openStore } from './connect.ts'
 import { pauseDestination } from './destination-state.ts'
 import { overdueDelivery, overdueEvent, takesWrites } from './overdue.ts'
@@ -112,6 +113,23 @@ test('a Postgres that works takes writes, through the pool that is for reading t
   // What it tried with is gone.
   const { rows } = await change(`SELECT 1 FROM pg_class WHERE relname = 'trial'`)
   expect(rows).toEqual([])
+})
+
+test('one where somebody holds a lock for long takes none until it is let go', async () => {
+  const { store } = current()
+  const jobs = await admitted(1)
+  const somebody = await store.durable.connect()
+  try {
+    await somebody.query('BEGIN; LOCK TABLE deliveries')
+    const held = lease(jobs.map((job) => ({ ...job, token: randomUUID() })))
+    expect(await takesWrites(store)).toBe(true)
+    await until(async () => !(await takesWrites(store)), { what: 'the lock to be noticed' })
+    await somebody.query('ROLLBACK')
+    expect(await held).toHaveLength(1)
+  } finally {
+    somebody.release()
+  }
+  expect(await takesWrites(store)).toBe(true)
 })
 
 test('one that can’t be asked takes none', async () => {

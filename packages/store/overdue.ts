@@ -74,20 +74,29 @@ const insufficientPrivilege = '42501'
 /** More than any of our transactions adds to its tables. */
 const trialKilobytes = 1_024
 
+/** Of a statement for a lock: longer than any of ours holds one. */
+const lockWaitMs = 5_000
+
 /**
- * Whether Postgres takes writes: not when its disk is full, when it is a standby, or when it can't be asked. Tries it with
- * a table that is dropped again. Where that is forbidden nothing speaks against it.
+ * Whether Postgres takes writes: not when its disk is full, when it is a standby, when it can't be asked, or while somebody's
+ * lock holds statements of this service up. Tries it with a table that is dropped again. Where that is forbidden
+ * nothing speaks against it.
  */
 export async function takesWrites(store: Store): Promise<boolean> {
   try {
     // Of the pool that work doesn't use: a process whose others are stuck is what this is asked about.
-    await inTransaction(store.guarded, async (db) => {
+    return await inTransaction(store.guarded, async (db) => {
       await db.query({ text: 'SET TRANSACTION READ WRITE' })
       await db.query({
         text: `CREATE TEMPORARY TABLE trial ON COMMIT DROP AS SELECT repeat('x', 1000) AS x FROM generate_series(1, ${trialKilobytes})`,
       })
+      const { rows } = await db.query({
+        text: `SELECT 1 FROM pg_stat_activity
+          WHERE application_name = current_setting('application_name') AND datname = current_database() AND wait_event_type = 'Lock'
+            AND query_start < clock_timestamp() - ${lockWaitMs} * interval '1 millisecond'`,
+      })
+      return rows.length === 0
     })
-    return true
   } catch (error) {
     return error instanceof Error && 'code' in error && error.code === insufficientPrivilege
   }
