@@ -6,13 +6,15 @@ import { findFaketime } from './faketime.ts'
 import { keepHome, makeHome, removeHome } from './home.ts'
 import { runRound } from './round.ts'
 
-/** Not two minutes of faults; starting, draining and what sick destinations take come on top. */
-const quotas = { ms: 110_000, kills: 24, wipes: 6, postgresKills: 5 }
-const perSecond = 100
+/** A minute and a half of faults; starting, draining and what sick destinations take come on top. */
+const quotas = { ms: 90_000, kills: 20, wipes: 6, postgresKills: 5 }
+/** Four processes' worth of work on two cores, and other tests beside it. */
+const perSecond = 60
+const timeoutMs = 6 * 60_000
 
 it(
   'a round of random faults loses nothing, and what is sent twice is explained by one',
-  { timeout: 240_000 },
+  { timeout: timeoutMs },
   async () => {
     const seed = randomInt(2 ** 32)
     const home = await makeHome(join(root, '.tenterhook'), process.pid, 0)
@@ -25,7 +27,7 @@ it(
       )
       expect(round.violations, `seed ${seed}`).toEqual([])
       expect(round.faults.filter(({ kind }) => kind === 'kill')).toHaveLength(quotas.kills)
-      expect(round.figures.accepted).toBeGreaterThan((quotas.ms / 1_000) * perSecond * 0.5)
+      expect(round.figures.accepted).toBeGreaterThan((quotas.ms / 1_000) * perSecond * 0.3)
       proven = true
     } finally {
       await resources.disposeAsync()

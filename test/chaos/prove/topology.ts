@@ -1,5 +1,5 @@
 /**
- * What the proof runs over: three sources, four healthy destinations and one for every way of being sick, and which
+ * What the proof runs over: three sources, five healthy destinations and one for every way of being sick, and which
  * event is wanted where. The last is said here once more, apart from the product's filters, so that a filter that is
  * wrong shows.
  */
@@ -10,7 +10,7 @@ import type { SourceInput } from '@tenterhook/schemas/source'
 export const sourceNames = ['hub', 'shop', 'bare'] as const
 export type SourceName = (typeof sourceNames)[number]
 
-export const healthyNames = ['signed', 'plain', 'slow', 'even'] as const
+export const healthyNames = ['signed', 'plain', 'slow', 'even', 'ordered'] as const
 export type HealthyName = (typeof healthyNames)[number]
 
 /** How a destination can be sick; each has one of its own. */
@@ -31,7 +31,7 @@ const groups = 31
 /** Longer than any fault: nothing may die because we were away. */
 const patient = { schedule: ['500ms', '1s', '1s', '2s', ...Array.from({ length: 40 }, () => '3s')], maxAge: '1h' }
 /** Those end as dead letters while the proof still runs. */
-const impatient = { schedule: ['1s', '2s'], maxAge: '90s' }
+const impatient = { schedule: ['1s', '2s'], maxAge: '40s' }
 
 const routes: Record<
   SourceName,
@@ -42,6 +42,7 @@ const routes: Record<
     even: { filter: { 'body.even': true }, wants: ({ n }) => n % 2 === 0 },
     plain: { filter: { 'body.n': { $exists: true } }, wants: () => true },
     slow: { filter: { 'body.n': { $gte: 0 }, 'body.tenth': 0 }, wants: ({ n }) => n % 10 === 0 },
+    ordered: { filter: { 'body.even': false }, wants: ({ n }) => n % 2 !== 0 },
   },
   // Its provider signs as we do. Where we don't sign, that signature passes, and with it the provider's own webhook-id.
   shop: {
@@ -97,6 +98,7 @@ export function configuration(urls: Record<HealthyName | Sickness, string>): {
         destination: name,
         filter: route.filter,
         retry: patient,
+        ...(name === 'ordered' && { order: 'body.group' }),
       }
   for (const sickness of sicknesses) {
     destinations[sickness] = { url: urls[sickness], timeout: '1s' }
