@@ -45,7 +45,8 @@ export async function wakeForNewEpoch(db: Db, perSecond: number): Promise<{ even
         SELECT id, row_number() OVER (ORDER BY wake_at, seq) AS n FROM deliveries WHERE admitted AND state = 'queued'),
       l AS MATERIALIZED (
         SELECT d.id, place.n FROM deliveries d JOIN place ON place.id = d.id WHERE d.state = 'queued' ORDER BY d.id FOR UPDATE OF d SKIP LOCKED)
-      UPDATE deliveries d SET wake_at = clock() + (l.n::float8 / $1) * interval '1 second' FROM l WHERE d.id = l.id`,
+      UPDATE deliveries d SET wake_at = clock() + (l.n::float8 / $1) * interval '1 second',
+        due_at = least(d.due_at, clock() + (l.n::float8 / $1) * interval '1 second') FROM l WHERE d.id = l.id`,
     values: [perSecond],
   })
   const events = await db.query({

@@ -119,7 +119,7 @@ export async function lease(
           attempt = d.attempt + CASE WHEN c.next = 'leased' THEN 1 ELSE 0 END,
           lease_token = CASE WHEN c.next = 'leased' THEN c.token END,
           -- What goes back keeps its place in line.
-          due_at = CASE c.next WHEN 'leased' THEN c.due_at WHEN 'pending' THEN d.created_at END,
+          due_at = CASE c.next WHEN 'leased' THEN least(c.due_at, clock() + c.lease_ms * interval '1 millisecond') WHEN 'pending' THEN d.created_at END,
           wake_at = CASE WHEN c.next = 'leased' THEN coalesce(c.at, clock()) + c.lease_ms * interval '1 millisecond' END
         FROM chosen c WHERE d.id = c.id AND c.next <> 'queued'
         RETURNING d.*, c.destination_version, c.connection_version AS current_connection_version, c.lease_ms, c.tenant, c.failing,

@@ -21,25 +21,30 @@ const backlogs = {
   'waiting, and due': `state = 'pending', due_at = clock() - interval '1 minute'`,
   'waiting for their retry': `state = 'retrying', failures = 1, due_at = clock() + interval '1 hour'`,
   'waiting, of another connection, which is paused': `state = 'pending', due_at = clock() - interval '1 minute', connection_id = 'con_paused'`,
+  'admitted, of another destination': `state = 'queued', admitted = true, due_at = clock() + interval '1 hour', wake_at = clock() + interval '1 hour', destination_id = 'dst_other'`,
   'blocked behind one order key': `state = 'pending', due_at = clock() - interval '1 minute', order_key = 'k', blocked = true`,
 } as const
 
 async function fill(backlog: string): Promise<void> {
   const { store, source, destination, connection } = current()
-  const { columns, values } = assignments(backlog)
+  const { columns, values } = assignments(backlog, {
+    connection_id: `'${connection}'`,
+    destination_id: `'${destination}'`,
+  })
   await store.durable.query(`
     INSERT INTO connections (id, name, source_id, destination_id, spec, managed_by, paused) VALUES ('con_paused', 'paused', '${source}', '${destination}', '{}', 'test', true);
-    INSERT INTO deliveries (id, event_id, connection_version, destination_id, source_id, seq, expires_at${columns})
-    SELECT 'dlv_' || lpad(n::text, 26, '0'), 'evt', 1, '${destination}', '${source}', n, clock() + interval '1 day'${values} FROM generate_series(1, ${rowsMany}) n;
-    UPDATE deliveries SET connection_id = '${connection}' WHERE connection_id = '';
+    INSERT INTO deliveries (id, event_id, connection_version, source_id, seq, expires_at${columns})
+    SELECT 'dlv_' || lpad(n::text, 26, '0'), 'evt', 1, '${source}', n, clock() + interval '1 day'${values} FROM generate_series(1, ${rowsMany}) n;
     INSERT INTO events (id, source_id, source_version, state, body_bytes, received_at)
     SELECT 'evt_' || lpad(n::text, 26, '0'), '${source}', 1, 'routed', 1, clock() FROM generate_series(1, ${rowsMany}) n;
     INSERT INTO event_content (event_id, method, path, query, headers, body) VALUES ('evt', 'POST', '', '', '[]', '')`)
 }
 
-function assignments(backlog: string): { columns: string; values: string } {
-  const given = new Map(backlog.split(', ').map((one) => one.split(' = ') as [string, string]))
-  if (!given.has('connection_id')) given.set('connection_id', `''`)
+function assignments(backlog: string, defaults: Record<string, string>): { columns: string; values: string } {
+  const given = new Map([
+    ...Object.entries(defaults),
+    ...backlog.split(', ').map((one) => one.split(' = ') as [string, string]),
+  ])
   return {
     columns: [...given.keys()].map((name) => `, ${name}`).join(''),
     values: [...given.values()].map((value) => `, ${value}`).join(''),

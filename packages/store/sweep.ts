@@ -21,8 +21,8 @@ export async function sweepLeases(
     name: 'sweep_leases',
     text: `WITH l AS MATERIALIZED (
         SELECT id, CASE WHEN succeeded THEN 'delivered' WHEN cancel_requested THEN 'cancelled' WHEN lost_leases + 1 >= $2 THEN 'dead' ELSE 'retrying' END AS next
-        FROM deliveries WHERE admitted AND state = 'leased' AND wake_at <= clock()
-        ORDER BY wake_at LIMIT $1 FOR UPDATE SKIP LOCKED)
+        FROM deliveries WHERE admitted AND due_at <= clock() AND state = 'leased' AND wake_at <= clock()
+        ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED)
       UPDATE deliveries d SET state = l.next, admitted = false, lost_leases = d.lost_leases + 1, lease_token = NULL, wake_at = NULL,
         due_at = CASE WHEN l.next = 'retrying' THEN clock() END,
         dead_reason = CASE WHEN l.next = 'dead' THEN 'leases_lost' END,
@@ -46,7 +46,7 @@ export async function dueQueued(
   const { rows } = await db.query<{ id: DeliveryId; generation: number; destination_id: DestinationId }>({
     name: 'due_queued',
     text: `SELECT id, generation, destination_id FROM deliveries
-      WHERE admitted AND state = 'queued' AND lane = $2 AND wake_at <= clock() ORDER BY wake_at LIMIT $1`,
+      WHERE admitted AND due_at <= clock() AND state = 'queued' AND lane = $2 AND wake_at <= clock() ORDER BY due_at LIMIT $1`,
     values: [rowsMax, lane],
   })
   return rows.map((row) => ({ id: row.id, generation: row.generation, destinationId: row.destination_id }))
@@ -58,7 +58,7 @@ export async function oldestDueAge(db: Db): Promise<number> {
     name: 'oldest_due',
     text: `SELECT greatest(
         (SELECT (extract(epoch FROM clock() - min(due_at)) * 1000)::float8 FROM events WHERE due_at IS NOT NULL),
-        (SELECT (extract(epoch FROM clock() - min(wake_at)) * 1000)::float8 FROM deliveries WHERE admitted)) AS ms`,
+        (SELECT (extract(epoch FROM clock() - min(wake_at)) * 1000)::float8 FROM deliveries WHERE admitted AND due_at <= clock())) AS ms`,
     values: [],
   })
   return Math.max(0, rows[0]?.ms ?? 0)
