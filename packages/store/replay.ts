@@ -9,6 +9,8 @@ export type Replayed =
   | { kind: 'key_known' }
   /** The configuration is newer than the one that decided: nothing was written. */
   | { kind: 'config_changed' }
+  /** Its day went by retention meanwhile: nothing was written. */
+  | { kind: 'event_gone' }
 
 /**
  * T10: in one durable transaction inserts an event's new deliveries and keeps the answer under the request's key, so
@@ -20,11 +22,11 @@ export async function replayEvent(
   replay: { key: string; eventId: EventId; configVersion: number; result: string; deliveries: readonly NewDelivery[] },
 ): Promise<Replayed> {
   const { deliveries } = replay
-  const { rows } = await durable.query<{ version: string; kept: boolean }>({
+  const { rows } = await durable.query<{ version: string; kept: boolean; there: boolean }>({
     name: 'replay',
     text: `WITH kept AS (
         INSERT INTO replays (key, kind, target_id, delivery_ids, result)
-        SELECT $1, 'replay', $2, $5::text[], $4 WHERE (SELECT version FROM config) = $3
+        SELECT $1, 'replay', $2, $5::text[], $4 WHERE (SELECT version FROM config) = $3 AND EXISTS (SELECT 1 FROM events WHERE id = $2)
         ON CONFLICT (key) DO NOTHING RETURNING target_id),
       turn AS MATERIALIZED (SELECT target_id, nextval('event_seq') AS seq FROM kept),
       made AS (
@@ -35,7 +37,7 @@ export async function replayEvent(
         FROM turn JOIN events e ON e.id = turn.target_id
         CROSS JOIN unnest($5::text[], $6::text[], $7::int[], $8::text[], $9::text[], $10::float8[], $11::float8[], $12::text[])
           AS d(id, connection, connection_version, destination, order_key, delay_ms, max_age_ms, traceparent))
-      SELECT (SELECT version FROM config) AS version, EXISTS (SELECT 1 FROM kept) AS kept`,
+      SELECT (SELECT version FROM config) AS version, EXISTS (SELECT 1 FROM kept) AS kept, EXISTS (SELECT 1 FROM events WHERE id = $2) AS there`,
     values: [
       replay.key,
       replay.eventId,
@@ -53,5 +55,6 @@ export async function replayEvent(
   })
   const row = rows[0]
   if (row?.kept) return { kind: 'replayed' }
-  return Number(row?.version) === replay.configVersion ? { kind: 'key_known' } : { kind: 'config_changed' }
+  if (!row?.there) return { kind: 'event_gone' }
+  return Number(row.version) === replay.configVersion ? { kind: 'key_known' } : { kind: 'config_changed' }
 }

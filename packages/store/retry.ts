@@ -32,7 +32,9 @@ export async function retryDelivery(
     text: `WITH wanted AS MATERIALIZED (
         SELECT d.id, d.state, d.destination_id, t.deleted_at IS NOT NULL AS gone,
           t.deleted_at IS NULL AND d.state IN ('pending', 'retrying', 'dead', 'cancelled') AS may
-        FROM deliveries d JOIN destinations t ON t.id = d.destination_id WHERE d.id = $2 FOR UPDATE OF d),
+        FROM deliveries d JOIN destinations t ON t.id = d.destination_id
+        -- A dead replay may outlive its event, which took along what there was to send.
+        WHERE d.id = $2 AND EXISTS (SELECT 1 FROM event_content c WHERE c.event_id = d.event_id) FOR UPDATE OF d),
       kept AS (
         INSERT INTO replays (key, kind, target_id, result)
         SELECT $1, 'retry', w.id, json_build_object('id', w.id, 'was', w.state)::text FROM wanted w WHERE w.may

@@ -103,6 +103,8 @@ export async function replay(request: ReplayRequest, deps: ReplayDeps): Promise<
       }
       case 'config_changed':
         continue
+      case 'event_gone':
+        return { kind: 'event_unknown' }
     }
   }
   return { kind: 'config_unsettled' }

@@ -48,6 +48,8 @@ const settings: Readonly<Record<string, string>> = {
   listen_addresses: '127.0.0.1',
   unix_socket_directories: '', // a socket's path holds 107 bytes, a clone's path may be longer
   max_connections: '100',
+  // A feed looks at each day of deliveries, and each of them has its indexes.
+  max_locks_per_transaction: '1024',
   shared_buffers: '128MB',
   max_wal_size: '1GB',
   checkpoint_timeout: '15min',
