@@ -17,6 +17,7 @@ export const properties = {
   S9: 'what an operator was told holds',
   I3: 'one event for a request and for a dedupe key, one delivery for an event and connection, under one id',
   W: 'no more deliveries of a destination are admitted than its window',
+  deadlock: 'no transactions wait for each other',
   prompt: 'without faults a job brings every admission, and none waits for a sweep',
 } as const
 export type Property = keyof typeof properties
@@ -143,7 +144,7 @@ export function createChecks({
     },
 
     onDeadlock(text) {
-      broken('S1', `a deadlock: ${text}`)
+      broken('deadlock', text)
     },
 
     onResultRefused(delivery) {

@@ -50,7 +50,8 @@ const crossing: readonly RequestPlan[] = [
 ]
 const unordered = { connections: [{ id: 'c1', destination: 'd1', ordered: false }] }
 const ordered = { connections: [{ id: 'c1', destination: 'd1', ordered: true }] }
-const oneByOne = { ...ordered, requests: [request, request], sent: 'one by one' } as const
+/** At two copies of ingest, the second after the answer to the first. */
+const oneByOne = { ...ordered, requests: [request, { ...request, ingest: 1 }], sent: 'one by one' } as const
 
 /** The dispatcher is stopped beyond its lease, until another one has leased the delivery. */
 const stopped = (moment: Fault['moment']) => [fault('pause', moment, { pick: 1, until: 'dispatcher.after_lease' })]
@@ -88,7 +89,7 @@ export const controls = {
   dedupeInRedis: { row: 'dedupe claimed in Redis before the COMMIT', breaks: 'S1', given: twins },
   unsortedBatches: {
     row: 'batches not sorted by key',
-    breaks: 'S1',
+    breaks: 'deadlock',
     given: { requests: crossing, sent: 'at once', faults: [] },
   },
   winnerReadInInsert: {
