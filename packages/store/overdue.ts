@@ -40,7 +40,7 @@ const admittedOverdue = {
   name: 'overdue_admitted',
   text: `SELECT d.id, (extract(epoch FROM clock() - d.wake_at) * 1000)::float8 AS overdue_ms
     FROM deliveries d JOIN destinations t ON t.id = d.destination_id JOIN connections c ON c.id = d.connection_id
-    WHERE d.admitted AND d.wake_at <= clock() - $1 * interval '1 millisecond'
+    WHERE d.admitted AND d.due_at <= clock() - $1 * interval '1 millisecond' AND d.wake_at <= clock() - $1 * interval '1 millisecond'
       AND (d.state = 'leased' OR NOT (t.paused OR c.paused OR t.closed_until > clock() OR ((t.concurrency IS NOT NULL OR t.trips > 0)
         AND EXISTS (SELECT 1 FROM deliveries l WHERE l.destination_id = t.id AND l.admitted AND l.state = 'leased'))))
     ORDER BY d.wake_at LIMIT 1`,

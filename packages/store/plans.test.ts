@@ -4,6 +4,7 @@ import { acceptEvents } from './accept.ts'
 import { claimDueEvents, readAcceptedEvents } from './claim.ts'
 import { dueDestinations, handBack, unblock, unblockStuck } from './feed.ts'
 import { newEvent } from '../../test/support/store.ts'
+import { overdueDelivery, overdueEvent } from './overdue.ts'
 import { useProtocol } from './protocol.fixture.ts'
 import { recordResults, releaseLeases } from './results.ts'
 import { dueQueued, oldestDueAge, sweepLeases } from './sweep.ts'
@@ -97,6 +98,8 @@ const statements: Record<string, () => Promise<() => Promise<unknown>>> = {
   sweepLeases: async () => () => sweepLeases(current().store.fast, 10),
   dueQueued: async () => () => dueQueued(current().store.fast, 'normal', 10),
   oldestDueAge: async () => () => oldestDueAge(current().store.guarded),
+  overdueEvent: async () => () => overdueEvent(current().store.durable, 5_000),
+  overdueDelivery: async () => () => overdueDelivery(current().store.durable, 5_000),
 }
 
 /** Three deliveries as the queue would bring them. */
