@@ -242,7 +242,8 @@ export function createSlots({ sockets, go, monotonicMs }: SlotsParams): Slots {
 
   function remove(lane: LaneState, place: Place, one: Waiting): void {
     waiting.delete(keyOf(one.hint))
-    place.queue.splice(place.queue.indexOf(one), 1)
+    if (place.queue[0] === one) place.queue.shift()
+    else place.queue.splice(place.queue.indexOf(one), 1)
     lane.kept.delete(one)
     lane.waiting -= 1
     if (place.queue.length === 0) lane.crowd.delete(place)
