@@ -99,6 +99,7 @@ describe('the checks', () => {
       arrivals: 3,
       repeats: 0,
       dead: 1,
+      waiting: 0,
     })
   })
 

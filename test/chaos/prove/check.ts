@@ -25,6 +25,8 @@ export type Figures = {
   /** Requests to healthy destinations that were answered 2xx and were not the first of their delivery. */
   repeats: number
   dead: number
+  /** Not ended yet: a sick destination's, each with its time to wake up. */
+  waiting: number
 }
 
 /** PROTOCOL §5: three times wal_writer_delay, and a slow disk. */
@@ -152,6 +154,7 @@ export function check(evidence: Evidence): { violations: Violation[]; figures: F
       arrivals: arrivals.length,
       repeats,
       dead: deliveries.filter(({ state }) => state === 'dead').length,
+      waiting: deliveries.filter(({ state }) => !terminal.has(state)).length,
     },
   }
 }

@@ -2,6 +2,7 @@
 import { setTimeout as delay } from 'node:timers/promises'
 import { Redis } from 'ioredis'
 import type { FaultProxy } from '../../support/proxy.ts'
+import type { StoppableRedis } from '../../support/stoppable-servers.ts'
 import type { FaultKind, Planned, ServiceCopy } from './plan.ts'
 import type { Supervised, System } from './system.ts'
 
@@ -127,6 +128,18 @@ function serviceOf({ services }: System, { target }: Planned): Supervised {
 function lineOf(system: System, fault: Planned): FaultProxy {
   const { lines } = serviceOf(system, fault)
   return fault.target.endsWith('redis') ? lines.redis : lines.postgres
+}
+
+/** Whatever a fault that broke off has left: it runs, and takes what it is given. */
+export async function reviveRedis(redis: StoppableRedis): Promise<void> {
+  const takesAll = () => withRedis(redis.url, async (client) => void (await client.config('SET', 'maxmemory', '0')))
+  try {
+    redis.goOn()
+    await takesAll()
+  } catch {
+    await redis.start({ data: 'kept' })
+    await takesAll()
+  }
 }
 
 export async function withRedis(url: string, work: (client: Redis) => Promise<void>): Promise<void> {

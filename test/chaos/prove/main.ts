@@ -9,6 +9,7 @@ import { writeFile } from 'node:fs/promises'
 import { provideFaketime } from './faketime.ts'
 import { keepHome, makeHome, removeHome } from './home.ts'
 import { readOptions } from './options.ts'
+import type { Options } from './options.ts'
 import { derivedSeed } from './random.ts'
 import { renderReport } from './report.ts'
 import { runRound } from './round.ts'
@@ -19,8 +20,6 @@ const roundsMax = 1_000
 const violationsShown = 20
 
 const say = (line: string) => void process.stdout.write(`${line}\n`)
-
-type Options = ReturnType<typeof readOptions>
 
 /** One round in a directory of its own, which is kept when anything was not as it must be. */
 async function keptRound(
@@ -65,6 +64,7 @@ async function prove(options: Options, stopped: Promise<never>): Promise<boolean
     say(
       `  ${figures.accepted} accepted, ${figures.lost} lost, ${figures.repeats} of ${figures.deliveries} deliveries repeated, ${violations.length} violations, ${Math.round(round.lastedMs / 1_000)} s`,
     )
+    for (const what of round.failed) say(`  not done: ${what}`)
     for (const { invariant, what } of violations.slice(0, violationsShown)) say(`  ${invariant}: ${what}`)
     violated = violations.length > 0
   }

@@ -35,6 +35,7 @@ const diskBytesMax = 3 * 1024 ** 3
 const diskBytesMin = 1.5 * 1024 ** 3
 /** Left over when it is full: some pages for what is written first. */
 const leftBytes = 256 * 1024
+const fillTriesMax = 20
 const restartPauseMs = 250
 const readyTimeoutMs = 90_000
 
@@ -113,8 +114,18 @@ export async function startProvePostgres(home: string, resources: AsyncDisposabl
     disk: onTmpfs
       ? {
           async fill() {
-            const { blocks, bfree, bsize } = await statfs(directory)
-            await run('mount', ['-o', `remount,size=${(blocks - bfree) * bsize + leftBytes}`, directory])
+            // What is written between the look and the change makes the size too small, which is refused.
+            for (let left = fillTriesMax; ; left -= 1) {
+              const { blocks, bfree, bsize } = await statfs(directory)
+              const full = run('mount', ['-o', `remount,size=${(blocks - bfree) * bsize + leftBytes}`, directory])
+              if (
+                await full.then(
+                  () => true,
+                  (error: unknown) => left === 1 && Promise.reject(error),
+                )
+              )
+                return
+            }
           },
           free: async () => void (await run('mount', ['-o', `remount,size=${size}`, directory])),
         }

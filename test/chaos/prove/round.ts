@@ -28,6 +28,8 @@ export type Round = {
   violations: Violation[]
   faults: FaultRan[]
   skipped: Map<FaultKind, string>
+  /** Faults that broke off, and why. */
+  failed: readonly string[]
   recoveries: Recovery[]
   /** From the end of the last fault. */
   drainMs: number | null
@@ -89,7 +91,7 @@ export async function runRound(
   const samples = watch(system, watching.signal)
   await delay(calmMs)
 
-  const { faults, skipped } = await inflictAll(
+  const { faults, skipped, failed } = await inflictAll(
     system,
     planFaults(seed, quotas),
     AbortSignal.timeout(quotas.ms * 3 + 60_000),
@@ -124,6 +126,7 @@ export async function runRound(
     ...verdict,
     faults,
     skipped,
+    failed,
     recoveries: recoveries(evidence),
     drainMs: drainedMs === null ? null : drainedMs - healedMs,
     samples: evidence.samples,

@@ -4,7 +4,7 @@
  * this process does.
  */
 import { randomBytes } from 'node:crypto'
-import { writeFile } from 'node:fs/promises'
+import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as delay } from 'node:timers/promises'
 import { prepareSchema } from '@tenterhook/cli/commands/migrate'
@@ -132,14 +132,17 @@ function supervise(
   async function run(): Promise<void> {
     while (!ending) {
       const startedMs = performance.now()
+      const offset = clockOffset
       killed = false
       await service.start({
         untilReady: false,
-        ...(clockOffset !== undefined && { env: clockEnvironment(faketime, clockOffset) }),
+        ...(offset !== undefined && { env: clockEnvironment(faketime, offset) }),
       })
       alive = true
+      const { pid } = service
       const { code, signal } = await service.exited()
       alive = false
+      if (offset !== undefined) await removeFaketimeMemory(pid)
       if (ending) return
       if (!killed) deaths.push(`${name} (${signal ?? `exit ${code}`})`)
       // One that can't start is not started in a circle.
@@ -181,6 +184,11 @@ function clockEnvironment(library: string | undefined, offsetSeconds: number): R
   if (library === undefined) throw new Error('there is no libfaketime')
   const offset = `${offsetSeconds < 0 ? '-' : '+'}${Math.abs(offsetSeconds)}`
   return { LD_PRELOAD: library, FAKETIME: offset, DONT_FAKE_MONOTONIC: '1', FAKETIME_DONT_FAKE_MONOTONIC: '1' }
+}
+
+/** What libfaketime shares among a process's threads outlives one that is killed. */
+async function removeFaketimeMemory(pid: number): Promise<void> {
+  for (const name of [`faketime_shm_${pid}`, `sem.faketime_sem_${pid}`]) await rm(`/dev/shm/${name}`, { force: true })
 }
 
 async function configure(
