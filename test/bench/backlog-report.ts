@@ -14,8 +14,6 @@ export type DrainReport = {
   /** By process, inside the window, for 1,000 delivered in it. */
   cpuSecondsPer1000: Record<string, number>
   otherCores: number
-  /** To make the backlog: no part of what is measured. */
-  seedSeconds: number
 }
 
 /** `a` has few waiting, `b` many. */
@@ -95,21 +93,13 @@ export function renderBacklog(results: BacklogResults): string {
 function renderPairs({ few, many, pairs }: BacklogResults): string {
   const sideBySide = (show: (report: DrainReport) => string, { a, b }: Pair<DrainReport>) => `${show(a)} → ${show(b)}`
   return table([
-    [
-      `waiting: ${count(few)} → ${count(many)}`,
-      'delivered/s',
-      'ratio',
-      'fewest waiting',
-      'Redis, most MB',
-      'seeded in s',
-    ],
+    [`waiting: ${count(few)} → ${count(many)}`, 'delivered/s', 'ratio', 'fewest waiting', 'Redis, most MB'],
     ...pairs.map((pair, n) => [
       `pair ${n + 1}`,
       sideBySide(({ deliveredPerSecond }) => deliveredPerSecond.toFixed(0), pair),
       ratio(pair.b.deliveredPerSecond, pair.a.deliveredPerSecond)?.toFixed(2) ?? '-',
       sideBySide(({ waitingLeast }) => count(waitingLeast), pair),
       sideBySide(({ redisPeakBytes }) => (redisPeakBytes / 1024 ** 2).toFixed(1), pair),
-      sideBySide(({ seedSeconds }) => seedSeconds.toFixed(0), pair),
     ]),
   ])
 }

@@ -111,7 +111,8 @@ describe('the generator', () => {
     const report = await generator.ask(
       plan({ kind: 'full', inFlight: 8, keepStep: { sinkUrl, fanOut: 1, undeliveredMax: 20 } }, { seconds: 0.5 }),
     )
-    expect(report.outcomes['500']).toBeGreaterThan(100)
+    // Were they waited for, 20 and the 8 in flight would be all.
+    expect(report.outcomes['500']).toBeGreaterThan(40)
   })
 })
 
@@ -137,6 +138,25 @@ describe('the sink', () => {
     expect(after).toMatchObject({ arrived: 0, repeats: 0, strays: 0, endToEnd: null })
     await post('/0', 8, 1)
     expect(await sink.ask({ kind: 'report' })).toMatchObject({ arrived: 1, arrivedInWindow: 0, arrivedByWindowEnd: 0 })
+  })
+})
+
+describe('the sink, given another window', () => {
+  it('counts afresh what comes inside it, and forgets nothing that came before', async () => {
+    const { url } = await sink.ask({ kind: 'report' })
+    const now = nowUs()
+    const post = async (number: number) => {
+      const body = stampedBody({ run: 7, number, intendedUs: 0 })
+      await (await request(`${url}/0`, { method: 'POST', body })).body.dump()
+    }
+    await sink.ask({ kind: 'begin', run: 7, window: { fromUs: now, toUs: now + 60 * second } })
+    await post(1)
+    await post(2)
+    const next = await sink.ask({ kind: 'window', window: { fromUs: now, toUs: now + 60 * second } })
+    expect(next).toMatchObject({ arrived: 2, arrivedInWindow: 0, repeats: 0 })
+    await post(2)
+    await post(3)
+    expect(await sink.ask({ kind: 'report' })).toMatchObject({ arrived: 3, arrivedInWindow: 1, repeats: 1 })
   })
 })
 

@@ -16,7 +16,10 @@ import { answerQuestions } from './worker.ts'
 export type Window = { fromUs: number; toUs: number }
 export type SinkQuestion =
   /** `hangFrom`: this path and all after it hang from the window's beginning on, also after its end. */
-  { kind: 'begin'; run: number; window: Window; hangFrom?: number } | { kind: 'report' }
+  | { kind: 'begin'; run: number; window: Window; hangFrom?: number }
+  /** Another window of the same run: what arrived before stays counted, and known. */
+  | { kind: 'window'; window: Window }
+  | { kind: 'report' }
 export type SinkReport = {
   url: string
   /** First arrivals since the run began; `arrivedByWindowEnd` leaves out what came after the window. */
@@ -129,6 +132,15 @@ answerQuestions<SinkQuestion, SinkReport>((question) => {
   if (question.kind === 'begin') {
     current = newRun(question.run, question.window, question.hangFrom ?? Infinity)
     strays = 0
+  }
+  if (question.kind === 'window') {
+    current = {
+      ...current,
+      window: question.window,
+      arrivedByWindowEnd: current.arrived,
+      arrivedInWindow: 0,
+      latency: startHistogram(),
+    }
   }
   return report()
 })
