@@ -6,7 +6,7 @@ function heldBatcher(bounds: { heldMax: number; batchMax: number }) {
   const sent: { batch: readonly number[]; end: (ok: readonly boolean[]) => void }[] = []
   const batcher = createBatcher<number>({
     ...bounds,
-    intervalMs: 0,
+    intervalMs: () => 0,
     send: (batch) => new Promise((end) => sent.push({ batch, end })),
   })
   const batch = async (n: number) => {
@@ -69,7 +69,7 @@ describe('batcher', () => {
     const { push } = createBatcher<number>({
       heldMax: 100,
       batchMax: 100,
-      intervalMs: 30,
+      intervalMs: () => 30,
       send: async (batch) => {
         starts.push(performance.now())
         return batch.map(() => true)

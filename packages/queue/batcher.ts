@@ -1,5 +1,5 @@
 /**
- * Collects what is added while an earlier batch is on its way, or within `intervalMs` of its start, and
+ * Collects what is added while an earlier batch is on its way, or within an interval of its start, and
  * sends it as the next one: no wait when idle, larger batches under load, one batch on its way at a time.
  * Holds at most `heldMax`; what comes beyond is refused.
  */
@@ -17,7 +17,8 @@ type Push = { left: number; ok: boolean; done: (ok: boolean) => void }
 export function createBatcher<T>(params: {
   heldMax: number
   batchMax: number
-  intervalMs: number
+  /** From the start of a batch to the start of the next, by the entries it holds. */
+  intervalMs: (entries: number) => number
   send: (batch: readonly T[]) => Promise<readonly boolean[]>
 }): Batcher<T> {
   const held: { entry: T; push: Push }[] = []
@@ -27,8 +28,8 @@ export function createBatcher<T>(params: {
     // The rest of this turn of the event loop may add more: one batch instead of many.
     await new Promise((resolve) => setImmediate(resolve))
     while (held.length > 0) {
-      const interval = new Promise((resolve) => setTimeout(resolve, params.intervalMs))
       const batch = held.splice(0, params.batchMax)
+      const interval = new Promise((resolve) => setTimeout(resolve, params.intervalMs(batch.length)))
       const sent = await params.send(batch.map(({ entry }) => entry))
       for (const [i, { push }] of batch.entries()) {
         if (sent[i] !== true) push.ok = false

@@ -32,7 +32,7 @@ export const routeEventsPerJobMax = 200
  * A worker holds up to this many hints per slot, so it stays small enough for several copies to share a
  * backlog.
  */
-export const deliveriesPerJobMax = 16
+export const deliveriesPerJobMax = 32
 
 /** The destination is there so that who takes the hint can tell, without asking Postgres, whether it has a socket for it. */
 const delivery = z.object({ id: deliveryId, generation: z.int().nonnegative(), destinationId })

@@ -51,12 +51,12 @@ describe('adding', () => {
     expect(counts().added.deliver).toBe(2)
   })
 
-  it('puts at most 16 deliveries into a job', async () => {
+  it('puts at most 32 deliveries into a job', async () => {
     const { addDeliveries } = await openProducer()
-    const added = Array.from({ length: 40 }, () => delivery())
+    const added = Array.from({ length: 80 }, () => delivery())
     expect(await addDeliveries(added)).toBe(true)
     const jobs = (await waiting()).toReversed()
-    expect(jobs).toEqual([`d-${added[0]?.id}-1`, `d-${added[16]?.id}-1`, `d-${added[32]?.id}-1`])
+    expect(jobs).toEqual([`d-${added[0]?.id}-1`, `d-${added[32]?.id}-1`, `d-${added[64]?.id}-1`])
     const records = await Promise.all(
       jobs.map(async (id) => JSON.parse((await job('deliver', id))['data'] ?? '').deliveries),
     )
@@ -270,7 +270,7 @@ describe('stopping', () => {
     const added = producer.addDeliveries(Array.from({ length: 1_200 }, () => delivery()))
     await producer.stop(AbortSignal.timeout(5_000))
     expect(await added).toBe(true)
-    expect(await waiting()).toHaveLength(Math.ceil(1_000 / 16) + Math.ceil(200 / 16))
+    expect(await waiting()).toHaveLength(Math.ceil(1_000 / 32) + Math.ceil(200 / 32))
     expect(await producer.addDeliveries([delivery()])).toBe(false)
     expect(producer.counts()).toMatchObject({ added: { deliver: 1_200 }, dropped: { deliver: 1 } })
   })

@@ -15,7 +15,7 @@ const perSecond = 50
 const waitsMs = 40_000
 
 /**
- * Kills a service at each of its named points, in its first or second turn there, under load, and starts it again.
+ * Kills a service at each of its named points, in its first, second or third turn there, under load, and starts it again.
  * `redis: 'never'` does so on the sweepers' way, where rows are found by their time alone.
  */
 export function provesCrashPoints({

@@ -3,7 +3,7 @@ import { crashPoints } from '@tenterhook/schemas/probe'
 import type { Probe } from '@tenterhook/schemas/probe'
 
 /** In which turns at a point a process can be told to die. */
-export const hits = [1, 2] as const
+export const hits = [1, 2, 3] as const
 
 /** Read by the entries beside this file, and by nothing in production: `router.after_route:2`. */
 export const crashVariables = {
