@@ -37,7 +37,10 @@ async function keptRound(
     ])
     return round
   } finally {
-    await resources.disposeAsync()
+    // A round that was judged stands, whatever its processes do at their end.
+    await resources
+      .disposeAsync()
+      .catch((error: unknown) => say(`  not everything ended as it should: ${String(error)}`))
     if (round?.violations.length === 0 || stopping.signal.aborted) await removeHome(home)
     else {
       if (round !== undefined)

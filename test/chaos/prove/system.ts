@@ -150,17 +150,19 @@ function supervise(
     }
   }
   const running = run()
+  const send = (signal: NodeJS.Signals) => {
+    try {
+      if (alive) service.signal(signal)
+    } catch {
+      // It ended a moment ago, and nobody was told yet.
+    }
+  }
   resources.defer(async () => {
     ending = true
-    if (alive) {
-      service.signal('SIGCONT')
-      await service.kill('SIGTERM').catch(() => {})
-    }
+    send('SIGCONT')
+    if (alive) await service.kill('SIGTERM').catch(() => {})
     await running
   })
-  const send = (signal: NodeJS.Signals) => {
-    if (alive) service.signal(signal)
-  }
   return {
     name,
     url: service.url,
