@@ -15,6 +15,7 @@ import { changeConfig, remove } from './config-change.ts'
 import { cancelDelivery, pauseDestination, resumeDestination } from './destination-state.ts'
 import { wakeForNewEpoch, winRedisEpoch, readRedisEpoch } from './epoch.ts'
 import { dueDestinations, expireHeld } from './feed.ts'
+import { ensurePartitions } from './partitions.ts'
 import { useProtocol } from './protocol.fixture.ts'
 import { recordResults, releaseLeases } from './results.ts'
 import { routeEvents } from './route.ts'
@@ -193,6 +194,37 @@ describe('leasing', () => {
     const won = tries.flat()
     expect(won).toHaveLength(1)
     expect(won[0]).toMatchObject({ id: job.id, attempt: 1, failures: 0, body: Buffer.from('body 0') })
+  })
+
+  test('of overlapping batches while their rows and their destination change ends in one lease each', async () => {
+    await ensurePartitions(store.durable, Date.now())
+    for (let round = 0; round < 5; round++) {
+      const jobs = await admitted(60)
+      const some = (part: number) =>
+        jobs.filter((_, i) => (i * 7 + round) % 10 < part * 10).map((job) => ({ ...job, token: randomUUID() }))
+      const touch = () =>
+        store.fast.query({
+          text: `WITH l AS MATERIALIZED (SELECT id FROM deliveries WHERE id = ANY($1) AND admitted ORDER BY id FOR UPDATE)
+            UPDATE deliveries d SET wake_at = d.wake_at + interval '1 s' FROM l WHERE d.id = l.id`,
+          values: [some(0.3).map((job) => job.id)],
+        })
+      const asked = () => lease(some(0.6))
+      const answers = await Promise.all([
+        asked(),
+        touch(),
+        asked(),
+        store.durable.query('UPDATE destinations SET slow_until = clock()'),
+        asked(),
+        touch(),
+        asked(),
+      ])
+      const ids = answers.flatMap((answer) => (Array.isArray(answer) ? answer.map((one) => one.id) : []))
+      expect(ids.toSorted()).toEqual(
+        some(0.6)
+          .map((job) => job.id)
+          .toSorted(),
+      )
+    }
   })
 
   test('a job of an earlier generation gets nothing', async () => {
