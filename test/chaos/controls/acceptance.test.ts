@@ -13,8 +13,7 @@ const groupCommit = 'services/ingest/group-commit.ts'
 
 /** A commit that takes long, and fails because everything does: ingest is killed, its transaction is rolled back. */
 async function failsWhileCommitting({ stack, sender, start }: World, copies: number): Promise<void> {
-  await start('router')
-  await start('dispatcher')
+  await Promise.all([start('router'), start('dispatcher')])
   const ingest = await start('ingest')
   await using keys = await holdTable(stack.databaseUrl, 'dedupe')
   const one = sender.newEvent()
@@ -68,11 +67,10 @@ const controls: Control[] = [
     },
     async scenario({ stack, sender, start }) {
       await start('ingest')
-      const crash = await holdAsynchronousCommits(stack.store)
+      await using commits = await holdAsynchronousCommits(stack.store)
       await sender.send()
-      await crash()
-      await start('router')
-      await start('dispatcher')
+      await commits.crash()
+      await Promise.all([start('router'), start('dispatcher')])
       await sender.resend()
     },
     caught: /I1: \S+ was accepted as evt_\w+, and the tables have undefined/,
@@ -91,9 +89,7 @@ const controls: Control[] = [
       },
     },
     async scenario({ stack, sender, start }) {
-      await start('router')
-      await start('dispatcher')
-      await start('ingest')
+      await Promise.all([start('router'), start('dispatcher'), start('ingest')])
       await using keys = await holdTable(stack.databaseUrl, 'dedupe')
       const answered = sender.send()
       await untilLocked(stack.store, ingestSessions)
@@ -129,9 +125,8 @@ const controls: Control[] = [
     name: 'batches not sorted by key',
     broken: { functions: [{ name: 'accept_v1', find: 'ORDER BY r.s, r.k', replace: '' }] },
     async scenario({ stack, sender, start }) {
-      const [first, second] = [await start('ingest'), await start('ingest2')]
-      await start('router')
-      await start('dispatcher')
+      const [first, second] = await Promise.all([start('ingest'), start('ingest2')])
+      await Promise.all([start('router'), start('dispatcher')])
       await using _slow = await slowKeys(stack.store)
       await using keys = await holdTable(stack.databaseUrl, 'dedupe')
       // A batch under way at each copy, behind which the next one gathers.
@@ -177,9 +172,8 @@ const controls: Control[] = [
       ],
     },
     async scenario({ stack, sender, start }) {
-      const copies = [await start('ingest'), await start('ingest2')]
-      await start('router')
-      await start('dispatcher')
+      const copies = await Promise.all([start('ingest'), start('ingest2')])
+      await Promise.all([start('router'), start('dispatcher')])
       // One alone is accepted: what is refused below isn't because nothing works.
       const alone = sender.newEvent()
       await sender.send(alone)
@@ -200,9 +194,8 @@ const controls: Control[] = [
       },
     },
     async scenario({ stack, sender, start }) {
-      const copies = [await start('ingest'), await start('ingest2')]
-      await start('router')
-      await start('dispatcher')
+      const copies = await Promise.all([start('ingest'), start('ingest2')])
+      await Promise.all([start('router'), start('dispatcher')])
       for (let round = 0; round < 3; round++) for (const { url } of copies) await sender.send(sender.newEvent(), url)
       await inOrderOfAcceptance(stack.store, sender.sent)
     },

@@ -9,9 +9,9 @@ import { drained } from '../../support/rows.ts'
 import type { ServiceProcess } from '../../support/service-process.ts'
 import { provesControls } from './control.ts'
 import { gateAt } from './gate.ts'
-import { may, watchedMs } from './may.ts'
 import { atATime, connected, pause, untilPlain } from './plain.ts'
 import { holdAdvisory, holdAsynchronousCommits, untilLocked } from './postgres.ts'
+import { farRetry, farRetryMs, queueWaitMs } from './waits.ts'
 
 const deliver = 'services/dispatcher/deliver.ts'
 const feedLock = 'FOR NO KEY UPDATE SKIP LOCKED'
@@ -19,12 +19,6 @@ const window = 4
 /** Advisory locks: who has the first one waits for the second. */
 const firstFeeder = 1
 const heldByTest = 2
-
-/** Past the ten seconds for which a queued delivery waits for its job; no lease ends by it. */
-const queueWaitMs = 12_000
-/** Nobody retries within a test by himself. */
-const farRetry = '2m'
-const farRetryMs = 150_000
 
 provesControls({
   services: ['ingest', 'router', 'router', 'dispatcher', 'dispatcher'],
@@ -58,14 +52,16 @@ provesControls({
           },
         ],
       },
-      async scenario({ stack, start, sender, receiver }) {
+      async scenario({ may, stack, start, sender, receiver }) {
         await stack.apply(atATime(loadConfig(receiver), window / 2))
         const gate = gateAt(receiver, '/plain')
         await pause(stack, 'plain', true)
         await Promise.all([start('ingest'), start('router')])
         await Promise.all(Array.from({ length: 3 * window }, () => sender.send()))
         await until(async () => (await counted(stack.store, 'pending')) === 3 * window, { what: 'all to be routed' })
-        const feeder = await holdAdvisory(stack.databaseUrl, heldByTest)
+        // Two feeders are left, the dispatchers'.
+        await stack.service('router').kill('SIGKILL')
+        await using feeder = await holdAdvisory(stack.databaseUrl, heldByTest)
         await Promise.all([start('dispatcher'), start('dispatcher2')])
         await pause(stack, 'plain', false)
         await untilLocked(stack.store, 'tenterhook-dispatcher')
@@ -126,7 +122,7 @@ provesControls({
           { name: 'feed_v1', find: 'p.order_key IS NOT NULL AND EXISTS', replace: 'false AND EXISTS' },
         ],
       },
-      async scenario({ stack, start, sender, receiver }) {
+      async scenario({ may, stack, start, sender, receiver }) {
         const config = connected(loadConfig(receiver), { order: 'body.customer', retry: { schedule: [farRetry] } })
         await stack.apply(atATime(config, 1))
         receiver.on('/plain', failing(1))
@@ -134,9 +130,7 @@ provesControls({
         await sender.send()
         await untilPlain(stack, 'retrying')
         await sender.send()
-        await until(() => receiver.count('/plain') > 1, { what: 'the second one', timeoutMs: watchedMs }).catch(
-          () => {},
-        )
+        await may(() => receiver.count('/plain') > 1)
         await stack.shiftClock(farRetryMs)
         await drained(stack.store)
         inOrder(receiver, ['first', 'first', 'second'])
@@ -149,7 +143,15 @@ provesControls({
       broken: {
         functions: [{ name: 'feed_v1', find: 'p.order_key IS NOT NULL AND EXISTS', replace: 'false AND EXISTS' }],
       },
-      async scenario({ stack, start, sender, receiver }) {
+      // No sweep routes the first one while its router stands still.
+      weather: {
+        ingest: {
+          texts: [
+            { module: 'services/ingest/ingest.ts', find: 'routeWaitMs = 5_000', replace: 'routeWaitMs = 60_000' },
+          ],
+        },
+      },
+      async scenario({ may, stack, start, sender, receiver }) {
         await stack.apply(connected(loadConfig(receiver), { order: 'body.customer' }))
         await Promise.all([start('ingest'), start('dispatcher')])
         const slow = await start('router', { point: 'router.after_claim', signal: 'SIGSTOP' })
@@ -159,9 +161,7 @@ provesControls({
         await start('router2')
         const second = sender.newEvent()
         await sender.send(second)
-        await until(() => receiver.count('/plain') > 0, { what: 'the second one', timeoutMs: watchedMs }).catch(
-          () => {},
-        )
+        await may(() => receiver.count('/plain') > 0)
         slow.signal('SIGCONT')
         await drained(stack.store)
         inOrder(receiver, ['first', 'second'])
@@ -189,7 +189,7 @@ provesControls({
           ],
         },
       },
-      async scenario({ stack, start, sender, receiver }) {
+      async scenario({ may, stack, start, sender, receiver }) {
         await stack.apply(connected(loadConfig(receiver), { order: 'body.customer' }))
         await pause(stack, 'signed', true)
         await Promise.all([start('ingest'), start('router')])
@@ -197,10 +197,10 @@ provesControls({
         const first = await start('dispatcher', { point: 'dispatcher.after_lease', signal: 'SIGSTOP', turn: 2 })
         await sender.send()
         await untilPlain(stack, 'delivered')
-        const crash = await holdAsynchronousCommits(stack.store)
+        await using commits = await holdAsynchronousCommits(stack.store)
         await sender.send()
         await untilStopped(first)
-        await crash()
+        await commits.crash()
         // Whoever finds no lease takes it, and lets the next one go: routed and queued anew if need be, and found without
         // the job, whose name the stopped one still holds.
         await stack.shiftClock(queueWaitMs)
@@ -208,7 +208,7 @@ provesControls({
         await until(async () => (await counted(stack.store, 'queued', 'leased')) > 0, { what: 'it to be on its way' })
         await stack.shiftClock(queueWaitMs)
         await sender.send()
-        await may(() => receiver.count('/plain') > 2, 2 * watchedMs)
+        await may(() => receiver.count('/plain') > 2)
         first.signal('SIGCONT')
         await may(() => receiver.count('/plain') > 3)
         await pause(stack, 'signed', false)

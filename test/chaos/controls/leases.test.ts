@@ -6,17 +6,12 @@ import type { Stack } from '../../support/stack.ts'
 import { provesControls } from './control.ts'
 import { untilJobsTaken } from './jobs.ts'
 import { connected, pause, untilPlain } from './plain.ts'
+import { farRetry, farRetryMs, queueWaitMs } from './waits.ts'
 
 const storeSweep = 'packages/store/sweep.ts'
 const hintWorker = 'packages/queue/hint-worker.ts'
 const consumer = 'packages/queue/consumer.ts'
 const wiring = 'services/dispatcher/dispatcher.ts'
-
-/** Past the ten seconds for which a queued delivery waits for its job; no lease ends by it. */
-const queueWaitMs = 12_000
-/** Nobody retries within a test by himself. */
-const farRetry = '2m'
-const farRetryMs = 150_000
 
 provesControls({
   services: ['ingest', 'router', 'dispatcher'],
@@ -61,9 +56,7 @@ provesControls({
         },
       },
       async scenario({ stack, sender, start }) {
-        await start('ingest')
-        await start('router')
-        await start('dispatcher')
+        await Promise.all([start('ingest'), start('router'), start('dispatcher')])
         await sender.send()
         await until(async () => (await deliveriesOf(stack.store)).length > 0, { what: 'it to be routed' })
         for (let round = 1; round <= 3; round++) {
@@ -89,8 +82,7 @@ provesControls({
         await stack.apply(connected(loadConfig(receiver), { retry: { schedule: [farRetry] } }))
         await pause(stack, 'signed', true)
         receiver.on('/plain', failing(1))
-        await start('ingest')
-        await start('dispatcher')
+        await Promise.all([start('ingest'), start('dispatcher')])
         const router = await start('router', { point: 'router.after_route', signal: 'SIGSTOP' })
         await sender.send()
         // The sweep is faster than the router, which has the jobs yet to add.
@@ -134,8 +126,7 @@ provesControls({
         dispatcher: { texts: [{ module: consumer, find: 'lockMsDefault = 30_000', replace: 'lockMsDefault = 1_000' }] },
       },
       async scenario({ stack, sender, start }) {
-        await start('ingest')
-        await start('router')
+        await Promise.all([start('ingest'), start('router')])
         const dispatcher = await start('dispatcher', { point: 'dispatcher.after_lease', signal: 'SIGKILL' })
         await sender.send()
         await dispatcher.exited()
@@ -150,8 +141,7 @@ provesControls({
         dispatcher: { texts: [{ module: storeSweep, find: 'lostLeasesMax = 20', replace: 'lostLeasesMax = 1' }] },
       },
       async scenario({ sender, start }) {
-        await start('ingest')
-        await start('router')
+        await Promise.all([start('ingest'), start('router')])
         const dispatcher = await start('dispatcher', { point: 'dispatcher.after_lease', signal: 'SIGKILL' })
         await sender.send()
         await dispatcher.exited()

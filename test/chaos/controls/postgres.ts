@@ -27,24 +27,21 @@ async function hold(connectionString: string, sql: string): Promise<Hold> {
   return { letGo, [Symbol.asyncDispose]: letGo }
 }
 
-/** Until so many sessions of this application wait for a lock. */
-export async function untilLocked(
-  { durable }: Store,
-  application: string,
-  sessions = 1,
-  timeoutMs = 10_000,
-): Promise<void> {
-  await until(
-    async () => {
-      const { rows } = await durable.query<{ waiting: number }>(
-        `SELECT count(*)::int AS waiting FROM pg_stat_activity
-         WHERE datname = current_database() AND application_name = $1 AND wait_event_type = 'Lock'`,
-        [application],
-      )
-      return rows[0]?.waiting === sessions
-    },
-    { what: `${sessions} sessions of ${application} to wait for a lock`, timeoutMs },
+/** How many sessions of this application wait for a lock. */
+export async function lockedSessions({ durable }: Store, application: string): Promise<number> {
+  const { rows } = await durable.query<{ waiting: number }>(
+    `SELECT count(*)::int AS waiting FROM pg_stat_activity
+     WHERE datname = current_database() AND application_name = $1 AND wait_event_type = 'Lock'`,
+    [application],
   )
+  return rows[0]?.waiting ?? 0
+}
+
+export async function untilLocked(store: Store, application: string, sessions = 1): Promise<void> {
+  await until(async () => (await lockedSessions(store, application)) === sessions, {
+    what: `${sessions} sessions of ${application} to wait for a lock`,
+    timeoutMs: 20_000,
+  })
 }
 
 /** Ends what this application has under way in Postgres: its transactions are rolled back. */
@@ -63,10 +60,12 @@ export async function breakSessions({ durable }: Store, application: string): Pr
 }
 
 /**
- * From here on no asynchronous commit reaches the disk unless a synchronous one takes it along, until what it returns is
- * called: a crash of Postgres, which loses them all and comes back by itself.
+ * From here on no asynchronous commit reaches the disk unless a synchronous one takes it along. `crash`: Postgres loses
+ * all of them, as when it is killed, and comes back by itself.
  */
-export async function holdAsynchronousCommits({ durable }: Store): Promise<() => Promise<void>> {
+export async function holdAsynchronousCommits({
+  durable,
+}: Store): Promise<AsyncDisposable & { crash(): Promise<void> }> {
   const walWriter = async () => {
     const { rows } = await durable.query<{ pid: number }>(
       `SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'`,
@@ -75,11 +74,19 @@ export async function holdAsynchronousCommits({ durable }: Store): Promise<() =>
   }
   const pid = await until(walWriter, { what: 'the WAL writer to run' })
   process.kill(pid, 'SIGSTOP')
-  return async () => {
-    process.kill(pid, 'SIGKILL')
-    await until(async () => ![undefined, pid].includes(await walWriter()), {
-      what: 'Postgres to be back',
-      timeoutMs: 20_000,
-    })
+  let crashed = false
+  return {
+    async crash() {
+      crashed = true
+      process.kill(pid, 'SIGKILL')
+      await until(async () => ![undefined, pid].includes(await walWriter()), {
+        what: 'Postgres to be back',
+        timeoutMs: 20_000,
+      })
+    },
+    async [Symbol.asyncDispose]() {
+      // A scenario that failed before: Postgres could not be stopped.
+      if (!crashed) process.kill(pid, 'SIGCONT')
+    },
   }
 }

@@ -6,19 +6,15 @@ import { provesControls } from './control.ts'
 import type { World } from './control.ts'
 import { gateAt } from './gate.ts'
 import type { Gate } from './gate.ts'
-import { may, watchedMs } from './may.ts'
 import { atATime, pause, plainOf } from './plain.ts'
-import { holdAsynchronousCommits, holdDelivery, untilLocked } from './postgres.ts'
+import { holdAsynchronousCommits, holdDelivery, lockedSessions, untilLocked } from './postgres.ts'
+import { leaseMs, queueWaitMs } from './waits.ts'
 
 const dispatcherSessions = 'tenterhook-dispatcher'
 const results = 'packages/store/results.ts'
 /** Of a failure, in results.ts: what the controls leave out. */
 const ownLease = 'd.lease_token = r.token)'
 
-/** Past a lease of 30 s. */
-const leaseMs = 40_000
-/** Past the ten seconds for which a queued delivery waits for its job; no lease ends by it. */
-const queueWaitMs = 12_000
 /** Past the first retry's wait; no lease ends by it. */
 const retryMs = 5_000
 
@@ -42,18 +38,17 @@ provesControls({
           ],
         },
       },
-      async scenario({ stack, start, sender, receiver }) {
-        await start('ingest')
-        await start('router')
+      async scenario({ may, stack, start, sender, receiver }) {
+        await Promise.all([start('ingest'), start('router')])
         const gate = gateAt(receiver, '/plain')
         await sender.send()
         await until(async () => (await deliveriesOf(stack.store)).length === 2, { what: 'it to be routed' })
         await stack.store.durable.query('CHECKPOINT')
-        const crash = await holdAsynchronousCommits(stack.store)
+        await using commits = await holdAsynchronousCommits(stack.store)
         const first = await start('dispatcher')
         await gate.arrived(1)
         first.signal('SIGSTOP')
-        await crash()
+        await commits.crash()
         // The lease is lost, and taken once more: the same generation, the same number.
         await stack.shiftClock(queueWaitMs)
         await start('dispatcher2')
@@ -77,7 +72,7 @@ provesControls({
         world.stack.service('dispatcher').signal('SIGCONT')
         await untilRecorded(world.stack, 'plain', 1)
         await world.stack.shiftClock(retryMs)
-        await may(() => gate.count() >= 3)
+        await world.may(() => gate.count() >= 3)
         gate.letAllPass()
         return onceMore
       },
@@ -96,10 +91,9 @@ provesControls({
           ],
         },
       },
-      async scenario({ stack, start, sender, receiver }) {
+      async scenario({ may, stack, start, sender, receiver }) {
         const gate = gateAt(receiver, '/plain')
-        await start('ingest')
-        await start('router')
+        await Promise.all([start('ingest'), start('router')])
         const first = await start('dispatcher')
         await sender.send()
         await gate.arrived(1)
@@ -139,7 +133,7 @@ provesControls({
         gate.answer(0, 200)
         stack.service('dispatcher').signal('SIGCONT')
         await untilRecorded(stack, 'plain', 1)
-        await may(() => gate.count() >= 3)
+        await world.may(() => gate.count() >= 3)
         const open = gate.open()
         gate.letAllPass()
         if (open > 1) throw new Error(`${open} requests were open at a destination that takes one at a time`)
@@ -160,11 +154,9 @@ provesControls({
           ],
         },
       },
-      async scenario({ stack, start, sender, receiver }) {
+      async scenario({ may, stack, start, sender, receiver }) {
         const gate = gateAt(receiver, '/plain')
-        await start('ingest')
-        await start('router')
-        await start('dispatcher')
+        await Promise.all([start('ingest'), start('router'), start('dispatcher')])
         await sender.send()
         await gate.arrived(1)
         // Its result and the sweep come to one row together, the result first.
@@ -172,7 +164,8 @@ provesControls({
         gate.answer(0, 200)
         await untilLocked(stack.store, dispatcherSessions, 1)
         await stack.shiftClock(leaseMs)
-        await untilLocked(stack.store, dispatcherSessions, 2, watchedMs).catch(() => {}) // it passes over what is locked
+        // Unless it passes over what is locked.
+        await may(async () => (await lockedSessions(stack.store, dispatcherSessions)) === 2)
         await row.letGo()
         await may(() => gate.count() >= 2)
         gate.letAllPass()
@@ -193,14 +186,13 @@ provesControls({
         },
       },
       async scenario({ stack, start, sender, receiver }) {
-        await start('ingest')
-        await start('dispatcher')
+        await Promise.all([start('ingest'), start('dispatcher')])
         await sender.send()
-        const crash = await holdAsynchronousCommits(stack.store)
+        await using commits = await holdAsynchronousCommits(stack.store)
         await start('router')
         await until(() => receiver.count('/plain') > 0 && receiver.count('/signed') > 0, { what: 'it to be delivered' })
         // Sent, and the routing is lost.
-        await crash()
+        await commits.crash()
         return onceMore
       },
       caught: /I2: dlv_\w+ arrived, and the tables don't have it/,
@@ -212,8 +204,7 @@ provesControls({
 async function twoAttempts(world: World): Promise<Gate> {
   const { stack, start, sender, receiver } = world
   const gate = gateAt(receiver, '/plain')
-  await start('ingest')
-  await start('router')
+  await Promise.all([start('ingest'), start('router')])
   const first = await start('dispatcher')
   await sender.send()
   await gate.arrived(1)

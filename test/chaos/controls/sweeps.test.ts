@@ -8,8 +8,7 @@ provesControls({
       name: 'no route sweep',
       broken: { router: { without: 'event sweep' } },
       async scenario({ sender, start }) {
-        await start('router')
-        await start('dispatcher')
+        await Promise.all([start('router'), start('dispatcher')])
         const ingest = await start('ingest', { point: 'ingest.after_commit', signal: 'SIGKILL' })
         await sender.send()
         await ingest.exited()
@@ -22,8 +21,7 @@ provesControls({
       name: 'no queued sweep',
       broken: { dispatcher: { without: 'queued sweep' } },
       async scenario({ sender, start }) {
-        await start('ingest')
-        await start('dispatcher')
+        await Promise.all([start('ingest'), start('dispatcher')])
         const router = await start('router', { point: 'router.after_route', signal: 'SIGKILL' })
         await sender.send()
         await router.exited()
@@ -35,8 +33,7 @@ provesControls({
       name: 'no lease sweep',
       broken: { dispatcher: { without: 'lease sweep' } },
       async scenario({ sender, start }) {
-        await start('ingest')
-        await start('router')
+        await Promise.all([start('ingest'), start('router')])
         const dispatcher = await start('dispatcher', { point: 'dispatcher.after_lease', signal: 'SIGKILL' })
         await sender.send()
         await dispatcher.exited()
