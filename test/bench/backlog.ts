@@ -86,9 +86,11 @@ async function measureAll(scale: Scale, setting: Setting): Promise<BacklogResult
   const { few, many } = scale
   const beds = { a: await prepare(few, setting), b: await prepare(many, setting) }
   setting.say(beds.a.stack.durability)
-  const pairs = await interleave(scale.pairs, (side, pair) => {
+  const pairs = await interleave(scale.pairs, async (side, pair) => {
     setting.say(`… pair ${pair} of ${scale.pairs}, ${beds[side].waiting.toLocaleString('en')} waiting`)
-    return measureDrain(beds[side], scale)
+    const report = await measureDrain(beds[side], scale)
+    setting.say(`  ${report.deliveredPerSecond.toFixed(0)}/s`)
+    return report
   })
   return { few, many, pairs }
 }

@@ -22,6 +22,7 @@ import type { GeneratorReport, Plan } from './generator.ts'
 import { interleave } from './pairs.ts'
 import { runPhase } from './phase.ts'
 import type { PhasePlan, PhaseReport } from './phase.ts'
+import { renderLatency } from './report.ts'
 import { createSeeder, settle } from './seed.ts'
 import type { SinkQuestion, SinkReport } from './sink.ts'
 import type { Stack } from './stack.ts'
@@ -128,9 +129,11 @@ async function measureAll({ scale, only }: Options, setting: Setting): Promise<F
     only.includes(name)
       ? interleave(scale.pairs, (side, pair) => {
           setting.say(`… ${name}, pair ${pair} of ${scale.pairs}, ${side === 'a' ? 'without' : 'with'} hanging`)
-          return withFreshStack(setting, (stack) => {
+          return withFreshStack(setting, async (stack) => {
             if (pair === 1 && side === 'a') setting.say(stack.durability)
-            return measure(rig, stack, side === 'b')
+            const report = await measure(rig, stack, side === 'b')
+            setting.say(`  ${report.deliveredPerSecond.toFixed(0)}/s, ${renderLatency(report.sink.endToEnd)} ms`)
+            return report
           })
         })
       : []
