@@ -9,7 +9,7 @@ import { drained } from '../../support/rows.ts'
 import type { ServiceProcess } from '../../support/service-process.ts'
 import { provesControls } from './control.ts'
 import { gateAt } from './gate.ts'
-import { atATime, connected, pause, untilPlain } from './plain.ts'
+import { atATime, connected, pause, untilState } from './plain.ts'
 import { holdAdvisory, holdAsynchronousCommits, untilLocked } from './postgres.ts'
 import { farRetry, farRetryMs, queueWaitMs } from './waits.ts'
 
@@ -128,7 +128,7 @@ provesControls({
         receiver.on('/plain', failing(1))
         await Promise.all([start('ingest'), start('router'), start('dispatcher')])
         await sender.send()
-        await untilPlain(stack, 'retrying')
+        await untilState(stack, 'plain', 'retrying')
         await sender.send()
         await may(() => receiver.count('/plain') > 1)
         await stack.shiftClock(farRetryMs)
@@ -196,7 +196,7 @@ provesControls({
         // Its second lease; with the first one it reads what else it needs to send.
         const first = await start('dispatcher', { point: 'dispatcher.after_lease', signal: 'SIGSTOP', turn: 2 })
         await sender.send()
-        await untilPlain(stack, 'delivered')
+        await untilState(stack, 'plain', 'delivered')
         await using commits = await holdAsynchronousCommits(stack.store)
         await sender.send()
         await untilStopped(first)

@@ -5,7 +5,7 @@ import { deliveriesOf } from '../../support/rows.ts'
 import type { Stack } from '../../support/stack.ts'
 import { provesControls } from './control.ts'
 import { untilJobsTaken } from './jobs.ts'
-import { connected, pause, untilPlain } from './plain.ts'
+import { connected, pause, untilState } from './plain.ts'
 import { farRetry, farRetryMs, queueWaitMs } from './waits.ts'
 
 const storeSweep = 'packages/store/sweep.ts'
@@ -25,9 +25,10 @@ provesControls({
             { module: storeSweep, find: 'SELECT id, generation', replace: 'WITH due AS (SELECT id, generation' },
             {
               module: storeSweep,
-              find: 'ORDER BY wake_at LIMIT $1`',
-              replace: `ORDER BY wake_at LIMIT $1)
-                UPDATE deliveries d SET generation = d.generation + 1, wake_at = clock() + interval '10 seconds' FROM due WHERE d.id = due.id
+              find: 'LIMIT $1`',
+              replace: `LIMIT $1)
+                UPDATE deliveries d SET generation = d.generation + 1, wake_at = clock() + interval '10 seconds', due_at = clock() + interval '10 seconds'
+                FROM due WHERE d.id = due.id
                 RETURNING d.id, d.generation, d.destination_id\``,
             },
             {
@@ -86,9 +87,9 @@ provesControls({
         const router = await start('router', { point: 'router.after_route', signal: 'SIGSTOP' })
         await sender.send()
         // The sweep is faster than the router, which has the jobs yet to add.
-        await untilPlain(stack, 'queued')
+        await untilState(stack, 'plain', 'queued')
         await stack.shiftClock(queueWaitMs)
-        await untilPlain(stack, 'retrying')
+        await untilState(stack, 'plain', 'retrying')
         router.signal('SIGCONT')
         await untilJobsTaken(stack)
         const retriesDueMs = Date.now()

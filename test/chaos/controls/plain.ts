@@ -25,16 +25,16 @@ export async function pause({ store }: Stack, destination: string, paused: boole
   await store.durable.query('UPDATE destinations SET paused = $1 WHERE name = $2', [paused, destination])
 }
 
-/** Its only delivery. */
-export async function plainOf({ store }: Stack): Promise<DeliveryRow> {
-  const row = (await deliveriesOf(store)).find(({ destination }) => destination === 'plain')
-  if (row === undefined) throw new Error('nothing was routed to plain')
+/** The only delivery there is to a destination. */
+export async function deliveryTo({ store }: Stack, destination: string): Promise<DeliveryRow> {
+  const row = (await deliveriesOf(store)).find((one) => one.destination === destination)
+  if (row === undefined) throw new Error(`nothing was routed to ${destination}`)
   return row
 }
 
-export async function untilPlain(stack: Stack, state: DeliveryState): Promise<void> {
-  await until(async () => (await plainOf(stack)).state === state, {
-    what: `the delivery to plain to be ${state}`,
+export async function untilState(stack: Stack, destination: string, state: DeliveryState): Promise<void> {
+  await until(async () => (await deliveryTo(stack, destination)).state === state, {
+    what: `the delivery to ${destination} to be ${state}`,
     timeoutMs: 20_000,
   })
 }

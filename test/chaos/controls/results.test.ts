@@ -6,7 +6,7 @@ import { provesControls } from './control.ts'
 import type { World } from './control.ts'
 import { gateAt } from './gate.ts'
 import type { Gate } from './gate.ts'
-import { atATime, pause, plainOf } from './plain.ts'
+import { atATime, deliveryTo, pause, untilState } from './plain.ts'
 import { holdAsynchronousCommits, holdDelivery, lockedSessions, untilLocked } from './postgres.ts'
 import { leaseMs, queueWaitMs } from './waits.ts'
 
@@ -97,12 +97,13 @@ provesControls({
         const first = await start('dispatcher')
         await sender.send()
         await gate.arrived(1)
+        await untilState(stack, 'signed', 'delivered')
         first.signal('SIGSTOP')
         // Its lease ends meanwhile, and a pause keeps anybody from taking the next.
         await pause(stack, 'plain', true)
         await stack.shiftClock(leaseMs)
         await start('dispatcher2')
-        await until(async () => (await plainOf(stack)).state === 'retrying', { what: 'the lease to end' })
+        await until(async () => (await deliveryTo(stack, 'plain')).state === 'retrying', { what: 'the lease to end' })
         gate.answer(0, 200)
         first.signal('SIGCONT')
         await untilRecorded(stack, 'plain', 1)
@@ -148,8 +149,8 @@ provesControls({
           texts: [
             {
               module: 'packages/store/sweep.ts',
-              find: 'ORDER BY wake_at LIMIT $1 FOR UPDATE SKIP LOCKED',
-              replace: 'ORDER BY wake_at LIMIT $1',
+              find: 'LIMIT $1 FOR UPDATE SKIP LOCKED',
+              replace: 'LIMIT $1',
             },
           ],
         },
@@ -159,8 +160,9 @@ provesControls({
         await Promise.all([start('ingest'), start('router'), start('dispatcher')])
         await sender.send()
         await gate.arrived(1)
+        await untilState(stack, 'signed', 'delivered')
         // Its result and the sweep come to one row together, the result first.
-        await using row = await holdDelivery(stack.databaseUrl, (await plainOf(stack)).id)
+        await using row = await holdDelivery(stack.databaseUrl, (await deliveryTo(stack, 'plain')).id)
         gate.answer(0, 200)
         await untilLocked(stack.store, dispatcherSessions, 1)
         await stack.shiftClock(leaseMs)
