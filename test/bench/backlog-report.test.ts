@@ -7,7 +7,7 @@ const megabyte = 1024 ** 2
 function drain(deliveredPerSecond: number, other: Partial<DrainReport> = {}): DrainReport {
   return {
     deliveredPerSecond,
-    waitingLeast: 1_000_000,
+    waitingMean: 1_000_000,
     repeats: 0,
     redisPeakBytes: 8 * megabyte,
     cpuSecondsPer1000: { postgres: 0.2, dispatcher: 0.1 },
@@ -41,10 +41,10 @@ describe('summariseBacklog', () => {
   })
 
   it('does not count a backlog that ran dry', () => {
-    const dry = { a: drain(2_000, { waitingLeast: 12 }), b: drain(2_000) }
+    const dry = { a: drain(2_000, { waitingMean: 12 }), b: drain(2_000) }
     expect(summariseBacklog({ ...sizes, pairs: [flat, dry, flat] }).verdicts[0]).toMatchObject({
       holds: false,
-      spoiltBy: ['of 1,000 at one time only 12 were waiting'],
+      spoiltBy: ['of 1,000 only 12 were waiting'],
     })
   })
 

@@ -7,8 +7,8 @@ import type { Verdict } from './verdict.ts'
 
 export type DrainReport = {
   deliveredPerSecond: number
-  /** The fewest that were waiting at any moment of the window. */
-  waitingLeast: number
+  /** Over the window. */
+  waitingMean: number
   repeats: number
   redisPeakBytes: number
   /** By process, inside the window, for 1,000 delivered in it. */
@@ -63,8 +63,8 @@ export function summariseBacklog({ few, many, pairs }: BacklogResults): BacklogS
 /** A backlog that ran dry was not there, so what was measured is how fast it was filled. */
 function spoiling({ few, many, pairs }: BacklogResults): string[] {
   const dry = (side: 'a' | 'b', size: number) => {
-    const least = Math.min(...pairs.map((pair) => pair[side].waitingLeast))
-    return least < size / 2 ? [`of ${count(size)} at one time only ${count(least)} were waiting`] : []
+    const least = Math.min(...pairs.map((pair) => pair[side].waitingMean))
+    return least < size / 2 ? [`of ${count(size)} only ${count(least)} were waiting`] : []
   }
   return [...dry('a', few), ...dry('b', many)]
 }
@@ -93,12 +93,12 @@ export function renderBacklog(results: BacklogResults): string {
 function renderPairs({ few, many, pairs }: BacklogResults): string {
   const sideBySide = (show: (report: DrainReport) => string, { a, b }: Pair<DrainReport>) => `${show(a)} → ${show(b)}`
   return table([
-    [`waiting: ${count(few)} → ${count(many)}`, 'delivered/s', 'ratio', 'fewest waiting', 'Redis, most MB'],
+    [`waiting: ${count(few)} → ${count(many)}`, 'delivered/s', 'ratio', 'waiting, mean', 'Redis, most MB'],
     ...pairs.map((pair, n) => [
       `pair ${n + 1}`,
       sideBySide(({ deliveredPerSecond }) => deliveredPerSecond.toFixed(0), pair),
       ratio(pair.b.deliveredPerSecond, pair.a.deliveredPerSecond)?.toFixed(2) ?? '-',
-      sideBySide(({ waitingLeast }) => count(waitingLeast), pair),
+      sideBySide(({ waitingMean }) => count(waitingMean), pair),
       sideBySide(({ redisPeakBytes }) => (redisPeakBytes / 1024 ** 2).toFixed(1), pair),
     ]),
   ])

@@ -127,7 +127,7 @@ async function measureDrain(bed: Bed, { warmupSeconds, seconds }: Scale): Promis
   await sink.ask({ kind: 'window', window })
   for (const id of destinationIds) await resumeDestination(store.durable, id)
   const watched = { ...stack.pids, filler: filler.pid, sink: sink.pid }
-  const [spent, { waitingLeast }] = await Promise.all([
+  const [spent, { waitingMean }] = await Promise.all([
     spentInside(window, watched),
     filler.ask({ kind: 'keep', sinkUrl, waiting, window }),
   ])
@@ -137,7 +137,7 @@ async function measureDrain(bed: Bed, { warmupSeconds, seconds }: Scale): Promis
   const cpu = Object.entries(spent.watched).map(([name, { cpuSeconds }]) => [name, cpuSeconds * per1000] as const)
   return {
     deliveredPerSecond: report.arrivedInWindow / seconds,
-    waitingLeast,
+    waitingMean,
     repeats: report.repeats,
     redisPeakBytes: redis.peakBytes(),
     cpuSecondsPer1000: Object.fromEntries(cpu),
