@@ -5,7 +5,7 @@ import { deliveriesOf } from '../../support/rows.ts'
 import type { Stack } from '../../support/stack.ts'
 import { provesControls } from './control.ts'
 import { untilJobsTaken } from './jobs.ts'
-import { connected, pause, untilState } from './plain.ts'
+import { connected, deliveryTo, pause, untilState } from './plain.ts'
 import { farRetry, farRetryMs, queueWaitMs } from './waits.ts'
 
 const storeSweep = 'packages/store/sweep.ts'
@@ -92,6 +92,8 @@ provesControls({
         await untilState(stack, 'plain', 'retrying')
         router.signal('SIGCONT')
         await untilJobsTaken(stack)
+        // A job ends with the lease: an attempt that should not be is under way still.
+        await until(async () => (await deliveryTo(stack, 'plain')).state !== 'leased', { what: 'no attempt under way' })
         const retriesDueMs = Date.now()
         await stack.shiftClock(farRetryMs)
         await pause(stack, 'signed', false)
