@@ -7,12 +7,13 @@ import type { Component } from './component.ts'
  * W1. Work is what Postgres says is overdue. What can't be asked is not known, and nobody exits for it: a database that is
  *     away, or full, must not make services restart for as long as it lasts.
  * W2. Only this process's own progress counts: another copy's, of which there is plenty, says nothing about this one.
- * W3. An attempt under way is progress to come, for as long as its lease lasts.
+ * W3. What is under way is progress to come, until its time is over. What is begun meanwhile prolongs nothing: a process
+ *     that only begins, and ends nothing, stands still.
  * W4. Time in which this process itself stood still (stopped, the machine asleep) is not counted: it could do nothing.
  * W5. Probes of the ops port ask nothing of this: `/livez` is the event loop's alone.
  */
 export type Watchdog = Component & {
-  /** This process has just `leased`, `recorded`, `routed` … */
+  /** This process has just `recorded`, `routed` … */
   progressed(what: string): void
   /** It has begun what may take so long. */
   began(key: string, forMs: number): void
@@ -59,6 +60,8 @@ export function createWatchdog({
   let timer: NodeJS.Timeout | undefined
   /** What is under way, and until when it may be. */
   const underWay = new Map<string, number>()
+  /** When the last of what was under way at the last progress should have ended; of what began first, if nothing was. */
+  let busyUntilMs = -Infinity
   let last: { what: string; atMs: number } | undefined
   let isNew = false
   let stalledMs = 0
@@ -66,7 +69,7 @@ export function createWatchdog({
 
   function isBusy(nowMs: number): boolean {
     for (const [key, untilMs] of underWay) if (untilMs <= nowMs) underWay.delete(key)
-    return underWay.size > 0
+    return underWay.size > 0 && nowMs < busyUntilMs
   }
 
   async function check(): Promise<void> {
@@ -114,8 +117,13 @@ export function createWatchdog({
     progressed(what) {
       last = { what, atMs: monotonicMs() }
       isNew = true
+      busyUntilMs = Math.max(-Infinity, ...underWay.values())
     },
-    began: (key, forMs) => void underWay.set(key, monotonicMs() + forMs),
+    began(key, forMs) {
+      const untilMs = monotonicMs() + forMs
+      if (underWay.size === 0) busyUntilMs = untilMs
+      underWay.set(key, untilMs)
+    },
     ended: (key) => void underWay.delete(key),
     async start() {
       checkedMs = monotonicMs()

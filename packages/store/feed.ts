@@ -126,11 +126,14 @@ export async function expireHeld(db: Db, rowsMax: number): Promise<number> {
   const { rowCount } = await db.query({
     name: 'expire_held',
     text: `WITH over AS MATERIALIZED (
-        SELECT d.id FROM destinations t JOIN deliveries d ON d.destination_id = t.id
-        WHERE (t.paused OR t.closed_until > clock() OR EXISTS (SELECT 1 FROM connections c WHERE c.destination_id = t.id AND c.paused))
-          AND d.due_at IS NOT NULL AND NOT d.admitted AND d.expires_at <= clock()
-        LIMIT $1 FOR UPDATE OF d SKIP LOCKED)
-      UPDATE deliveries d SET state = 'dead', dead_reason = 'expired', due_at = NULL, finished_at = clock() FROM over WHERE d.id = over.id`,
+        SELECT x.id FROM destinations t, LATERAL (
+          SELECT d.id FROM deliveries d WHERE d.destination_id = t.id AND d.due_at IS NOT NULL AND NOT d.admitted AND d.expires_at <= clock()
+          ORDER BY d.expires_at LIMIT $1) x
+        WHERE t.paused OR t.closed_until > clock() OR EXISTS (SELECT 1 FROM connections c WHERE c.destination_id = t.id AND c.paused)
+        LIMIT $1),
+      l AS MATERIALIZED (
+        SELECT d.id FROM over JOIN deliveries d ON d.id = over.id WHERE d.due_at IS NOT NULL AND NOT d.admitted ORDER BY d.id FOR UPDATE OF d SKIP LOCKED)
+      UPDATE deliveries d SET state = 'dead', dead_reason = 'expired', due_at = NULL, finished_at = clock() FROM l WHERE d.id = l.id`,
     values: [rowsMax],
   })
   return rowCount ?? 0

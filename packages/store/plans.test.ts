@@ -2,9 +2,11 @@ import { randomUUID } from 'node:crypto'
 import { expect, test } from 'vitest'
 import { acceptEvents } from './accept.ts'
 import { claimDueEvents, readAcceptedEvents } from './claim.ts'
-import { dueDestinations, handBack, unblock, unblockStuck } from './feed.ts'
+import { pauseDestination, resumeDestination } from './destination-state.ts'
+import { dueDestinations, expireHeld, handBack, unblock, unblockStuck } from './feed.ts'
 import { newEvent } from '../../test/support/store.ts'
 import { overdueDelivery, overdueEvent } from './overdue.ts'
+import { setPace } from './pace.ts'
 import { useProtocol } from './protocol.fixture.ts'
 import { recordResults, releaseLeases } from './results.ts'
 import { dueQueued, oldestDueAge, sweepLeases } from './sweep.ts'
@@ -94,6 +96,16 @@ const statements: Record<string, () => Promise<() => Promise<unknown>>> = {
     return () => handBack(current().store.fast, jobs)
   },
   unblock: async () => () => unblock(current().store.fast, [{ connectionId: current().connection, orderKey: 'k' }]),
+  expireHeld: async () => {
+    const { store, destination } = current()
+    return async () => {
+      await pauseDestination(store.durable, destination, 'test')
+      await expireHeld(store.fast, 10)
+      await resumeDestination(store.durable, destination)
+    }
+  },
+  setPace: async () => () =>
+    setPace(current().store.fast, [{ destinationId: current().destination, window: 256, slowForMs: 0 }]),
   unblockStuck: async () => () => unblockStuck(current().store.fast, null, 100),
   sweepLeases: async () => () => sweepLeases(current().store.fast, 10),
   dueQueued: async () => () => dueQueued(current().store.fast, 'normal', 10),

@@ -8,14 +8,13 @@ export function watchedTransactions(db: Db, watchdog: Pick<Watchdog, 'progressed
   return {
     lease: async (wanted: Parameters<typeof lease>[1]) => {
       const answer = await lease(db, wanted)
-      if (answer.leased.length > 0) watchdog.progressed('leased')
       for (const one of answer.leased) watchdog.began(one.token, one.leaseMs)
       return answer
     },
     record: async (results: readonly AttemptResult[]) => {
       const recorded = await recordResults(db, results)
-      watchdog.progressed('recorded')
       for (const one of results) watchdog.ended(one.token)
+      watchdog.progressed('recorded')
       return recorded
     },
     release: async (leased: Leased, delayMs: number) => {

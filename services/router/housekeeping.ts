@@ -49,8 +49,24 @@ export function housekeeping({ store, retentionMs, nowMs, random, log, metrics }
       work: async () => {
         const made = await ensurePartitions(store.durable, nowMs())
         if (made.length > 0) log.info({ event: 'partitions.made', partitions: made })
+        return 'idle'
+      },
+    }),
+    // Apart, so that one that fails holds up none of the others.
+    loop({
+      name: 'expiry behind a pause',
+      everyMs,
+      random,
+      log,
+      work: async () => ((await expireHeld(store.fast, expiredPerRound)) === expiredPerRound ? 'more' : 'idle'),
+    }),
+    loop({
+      name: 'trimming',
+      everyMs,
+      random,
+      log,
+      work: async () => {
         await trimRejections(store.fast, rejectionsMax)
-        await expireHeld(store.fast, expiredPerRound)
         const trimmed = await trimDedupe(store.fast, trimmedPerRound)
         return trimmed === trimmedPerRound ? 'more' : 'idle'
       },

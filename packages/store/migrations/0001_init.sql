@@ -216,6 +216,7 @@ CREATE TABLE deliveries (
 -- What the feed picks from: by connection, so that a paused one's backlog is stepped over.
 CREATE INDEX deliveries_feedable ON deliveries (destination_id, connection_id, due_at, seq) WHERE due_at IS NOT NULL AND NOT admitted AND NOT blocked;
 CREATE INDEX deliveries_waiting ON deliveries (destination_id, due_at, seq) WHERE due_at IS NOT NULL AND NOT admitted;
+CREATE INDEX deliveries_expiring ON deliveries (destination_id, expires_at) WHERE due_at IS NOT NULL AND NOT admitted;
 CREATE INDEX deliveries_admitted ON deliveries (destination_id) WHERE admitted;
 -- What the sweeps look at: a lease leaves due_at as it is, so only what has been admitted for longer than a job takes.
 CREATE INDEX deliveries_overdue ON deliveries (due_at) WHERE admitted;
