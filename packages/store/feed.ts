@@ -43,13 +43,16 @@ export async function feed(
     delivery_lane: Lane
     locked: boolean
     later_ms: number | null
+    ordered_connection: ConnectionId | null
+    ordered_key: string
   }>({
     name: 'feed',
-    text: `SELECT destination, delivery, delivery_generation, delivery_lane, locked, later_ms
+    text: `SELECT destination, delivery, delivery_generation, delivery_lane, locked, later_ms, ordered_connection, ordered_key
       FROM feed_v1($1, $2, $3 * interval '1 millisecond', $4, $5)`,
     values: [wanted.map((one) => one.id), wanted.map((one) => one.max), queueWaitMs, rateAheadMs, deletedMax],
   })
   const fed: Fed = { admitted: [], skipped: [], later: [], more: [] }
+  const touched: OrderKey[] = []
   for (const row of rows) {
     if (row.delivery !== null)
       fed.admitted.push({
@@ -60,36 +63,44 @@ export async function feed(
       })
     else if (row.locked) fed.skipped.push(row.destination)
     else if (row.later_ms !== null) fed.later.push({ id: row.destination, afterMs: row.later_ms })
+    else if (row.ordered_connection !== null)
+      touched.push({ connectionId: row.ordered_connection, orderKey: row.ordered_key })
     else fed.more.push(row.destination)
   }
+  // What was marked here may have lost the one before it meanwhile, to a result that didn't see the mark; and behind what
+  // expired here another stands.
+  if (touched.length > 0) fed.more.push(...(await unblock(db, touched)))
   return fed
 }
 
 /**
- * Destinations after `after` in the order of their ids that have waiting deliveries whose time has come and that may be
- * fed, at most `rowsMax`. Walks the index from destination to destination, so a long backlog of one costs one step.
+ * Of the next `walkedMax` destinations after `after` that have waiting deliveries, those that may be fed and have one whose
+ * time has come. Walks the index from destination to destination, so a long backlog of one costs one step. `walkedTo` is
+ * where the next walk goes on; null at the end.
  */
 export async function dueDestinations(
   db: Db,
   after: DestinationId | null,
-  rowsMax: number,
-): Promise<{ id: DestinationId; tenant: string }[]> {
-  const { rows } = await db.query<{ id: DestinationId; tenant: string }>({
+  walkedMax: number,
+): Promise<{ due: { id: DestinationId; tenant: string }[]; walkedTo: DestinationId | null }> {
+  const { rows } = await db.query<{ id: DestinationId; tenant: string; due: boolean }>({
     name: 'due_destinations',
     text: `WITH RECURSIVE waiting AS (
-        (SELECT destination_id AS id FROM deliveries
+        (SELECT destination_id AS id, 1 AS n FROM deliveries
          WHERE due_at IS NOT NULL AND NOT admitted AND destination_id > $1 ORDER BY destination_id LIMIT 1)
         UNION ALL
         SELECT (SELECT d.destination_id FROM deliveries d
-                WHERE d.due_at IS NOT NULL AND NOT d.admitted AND d.destination_id > w.id ORDER BY d.destination_id LIMIT 1)
-        FROM waiting w WHERE w.id IS NOT NULL)
-      SELECT t.id, t.tenant FROM waiting w JOIN destinations t ON t.id = w.id
-      WHERE (t.deleted_at IS NOT NULL OR (NOT t.paused AND t.closed_until <= clock()))
-        AND EXISTS (SELECT 1 FROM deliveries d WHERE d.destination_id = t.id AND d.due_at IS NOT NULL AND NOT d.admitted AND d.due_at <= clock())
-      LIMIT $2`,
-    values: [after ?? '', rowsMax],
+                WHERE d.due_at IS NOT NULL AND NOT d.admitted AND d.destination_id > w.id ORDER BY d.destination_id LIMIT 1), w.n + 1
+        FROM waiting w WHERE w.id IS NOT NULL AND w.n < $2)
+      SELECT t.id, t.tenant, (t.deleted_at IS NOT NULL OR (NOT t.paused AND t.closed_until <= clock()))
+        AND EXISTS (SELECT 1 FROM deliveries d WHERE d.destination_id = t.id AND d.due_at IS NOT NULL AND NOT d.admitted AND d.due_at <= clock()) AS due
+      FROM waiting w JOIN destinations t ON t.id = w.id ORDER BY w.n`,
+    values: [after ?? '', walkedMax],
   })
-  return rows
+  return {
+    due: rows.flatMap(({ id, tenant, due }) => (due ? { id, tenant } : [])),
+    walkedTo: rows.length === walkedMax ? (rows.at(-1)?.id ?? null) : null,
+  }
 }
 
 /** Deliveries in the queues or under way, of all destinations: what bounds Redis. */
@@ -123,7 +134,7 @@ export async function handBack(
 
 /** Ends what is over its maximum age behind a pause or a closed destination, where nothing is fed; at most `rowsMax`. */
 export async function expireHeld(db: Db, rowsMax: number): Promise<number> {
-  const { rowCount } = await db.query({
+  const { rows } = await db.query<{ connection_id: ConnectionId; order_key: string | null }>({
     name: 'expire_held',
     text: `WITH over AS MATERIALIZED (
         SELECT x.id FROM destinations t, LATERAL (
@@ -133,10 +144,12 @@ export async function expireHeld(db: Db, rowsMax: number): Promise<number> {
         LIMIT $1),
       l AS MATERIALIZED (
         SELECT d.id FROM over JOIN deliveries d ON d.id = over.id WHERE d.due_at IS NOT NULL AND NOT d.admitted ORDER BY d.id FOR UPDATE OF d SKIP LOCKED)
-      UPDATE deliveries d SET state = 'dead', dead_reason = 'expired', due_at = NULL, finished_at = clock() FROM l WHERE d.id = l.id`,
+      UPDATE deliveries d SET state = 'dead', dead_reason = 'expired', due_at = NULL, finished_at = clock() FROM l WHERE d.id = l.id
+      RETURNING d.connection_id, d.order_key`,
     values: [rowsMax],
   })
-  return rowCount ?? 0
+  await unblock(db, orderKeysOf(rows))
+  return rows.length
 }
 
 export interface OrderKey {
@@ -144,27 +157,52 @@ export interface OrderKey {
   orderKey: string
 }
 
-/** Lets the feed look again at the first blocked delivery of each of these keys: one before it ended, or failed. */
-export async function unblock(db: Db, keys: readonly OrderKey[]): Promise<void> {
-  await db.query({
-    name: 'unblock',
-    text: `WITH next AS MATERIALIZED (
-        SELECT DISTINCT x.id FROM unnest($1::text[], $2::text[]) AS k(connection, order_key), LATERAL (
-          SELECT d.id FROM deliveries d
-          WHERE d.connection_id = k.connection AND d.order_key = k.order_key AND d.order_key IS NOT NULL AND d.due_at IS NOT NULL AND d.blocked
-          ORDER BY d.seq LIMIT 1) x),
-      l AS MATERIALIZED (SELECT d.id FROM next JOIN deliveries d ON d.id = next.id WHERE d.blocked ORDER BY d.id FOR UPDATE OF d)
-      UPDATE deliveries d SET blocked = false FROM l WHERE d.id = l.id`,
-    values: [keys.map((key) => key.connectionId), keys.map((key) => key.orderKey)],
-  })
+/** The keys, each once, of rows that have one. */
+export function orderKeysOf(
+  rows: ReadonlyArray<{ connection_id: ConnectionId; order_key: string | null }>,
+): OrderKey[] {
+  const keys = new Map<string, OrderKey>()
+  for (const { connection_id: connectionId, order_key: orderKey } of rows)
+    if (orderKey !== null) keys.set(`${connectionId} ${orderKey}`, { connectionId, orderKey })
+  return [...keys.values()]
 }
 
 /**
- * Repairs what `unblock` missed: of the next `keysMax` order keys with unfinished deliveries after `after`, those that no
- * delivery may be fed for though one should be. Returns the last key it looked at, for the next call; null at the end.
+ * Lets the feed look again at whoever is next of each of these keys and was marked as blocked: the first of all that are
+ * unfinished, or where failing ones are skipped and none is under way, the first that never failed and the first that
+ * did. Returns the destinations that have something to feed now.
+ */
+export async function unblock(db: Db, keys: readonly OrderKey[]): Promise<DestinationId[]> {
+  if (keys.length === 0) return []
+  const { rows } = await db.query<{ destination_id: DestinationId }>({
+    name: 'unblock',
+    text: `WITH next AS MATERIALIZED (
+        SELECT x.id FROM unnest($1::text[], $2::text[]) AS k(connection, order_key), LATERAL (
+          SELECT d.id, d.blocked FROM deliveries d
+          WHERE d.connection_id = k.connection AND d.order_key = k.order_key AND d.order_key IS NOT NULL AND d.due_at IS NOT NULL
+          ORDER BY d.seq LIMIT 1) x WHERE x.blocked
+        UNION
+        SELECT x.id FROM unnest($1::text[], $2::text[]) AS k(connection, order_key) JOIN connections c ON c.id = k.connection AND c.order_skip,
+          (VALUES (true), (false)) AS f(failed), LATERAL (
+          SELECT d.id, d.destination_id FROM deliveries d
+          WHERE d.connection_id = k.connection AND d.order_key = k.order_key AND d.order_key IS NOT NULL AND d.due_at IS NOT NULL
+            AND d.blocked AND (d.failures > 0) = f.failed
+          ORDER BY d.seq LIMIT 1) x
+        WHERE NOT EXISTS (SELECT 1 FROM deliveries a WHERE a.destination_id = x.destination_id AND a.admitted
+                          AND a.connection_id = k.connection AND a.order_key = k.order_key)),
+      l AS MATERIALIZED (SELECT d.id FROM next JOIN deliveries d ON d.id = next.id WHERE d.blocked ORDER BY d.id FOR UPDATE OF d)
+      UPDATE deliveries d SET blocked = false FROM l WHERE d.id = l.id RETURNING d.destination_id`,
+    values: [keys.map((key) => key.connectionId), keys.map((key) => key.orderKey)],
+  })
+  return [...new Set(rows.map((row) => row.destination_id))]
+}
+
+/**
+ * Repairs what `unblock` missed, for the next `keysMax` order keys with unfinished deliveries after `after`. Returns the
+ * last key it looked at, for the next call; null at the end.
  */
 export async function unblockStuck(db: Db, after: OrderKey | null, keysMax: number): Promise<OrderKey | null> {
-  const { rows } = await db.query<{ connection_id: ConnectionId; order_key: string; stuck: boolean }>({
+  const { rows } = await db.query<{ connection_id: ConnectionId; order_key: string }>({
     name: 'unblock_stuck',
     text: `WITH RECURSIVE key AS (
         (SELECT d.connection_id, d.order_key, 1 AS n FROM deliveries d
@@ -176,17 +214,10 @@ export async function unblockStuck(db: Db, after: OrderKey | null, keysMax: numb
           WHERE d.order_key IS NOT NULL AND d.due_at IS NOT NULL AND (d.connection_id, d.order_key) > (k.connection_id, k.order_key)
           ORDER BY d.connection_id, d.order_key LIMIT 1) x
         WHERE k.n < $3)
-      SELECT key.connection_id, key.order_key,
-        coalesce((SELECT d.blocked FROM deliveries d WHERE d.connection_id = key.connection_id AND d.order_key = key.order_key AND d.order_key IS NOT NULL
-                  AND d.due_at IS NOT NULL ORDER BY d.seq LIMIT 1), false)
-        OR c.order_skip AND coalesce((SELECT d.blocked FROM deliveries d WHERE d.connection_id = key.connection_id AND d.order_key = key.order_key
-                  AND d.order_key IS NOT NULL AND d.due_at IS NOT NULL AND d.failures = 0 ORDER BY d.seq LIMIT 1), false) AS stuck
-      FROM key JOIN connections c ON c.id = key.connection_id ORDER BY key.n`,
+      SELECT connection_id, order_key FROM key ORDER BY n`,
     values: [after?.connectionId ?? '', after?.orderKey ?? '', keysMax],
   })
-  const keys = rows.map((row) => ({ connectionId: row.connection_id, orderKey: row.order_key, stuck: row.stuck }))
-  const stuck = keys.filter((key) => key.stuck)
-  if (stuck.length > 0) await unblock(db, stuck)
-  const last = keys.at(-1)
-  return last && keys.length === keysMax ? { connectionId: last.connectionId, orderKey: last.orderKey } : null
+  const keys = orderKeysOf(rows)
+  await unblock(db, keys)
+  return keys.length === keysMax ? (keys.at(-1) ?? null) : null
 }

@@ -8,6 +8,7 @@ import { inTransaction } from './connect.ts'
 import { lease as leaseStatement, type Leased } from './lease.ts'
 import { useProtocol } from './protocol.fixture.ts'
 import { recordResults } from './results.ts'
+import { retryDelivery } from './retry.ts'
 
 const { current, accept, route, lease, feedOut, result, row } = useProtocol()
 
@@ -120,6 +121,39 @@ describe('an ordered connection', () => {
     const { rows } = await store.durable.query('SELECT count(*)::int AS n FROM deliveries WHERE blocked')
     expect(rows).toEqual([{ n: 299 }])
     expect(await feedOut(50)).toMatchObject({ admitted: [], more: [] })
+  })
+
+  test('goes on behind those of a line that expired, at once', async () => {
+    const { store } = current()
+    const [a1] = await ordered('a')
+    const [first] = await leaseFed()
+    expect(first?.id).toBe(a1)
+    const events = await accept(4)
+    await route(events.slice(0, 3), { orderKey: 'a', maxAgeMs: 1_000 })
+    await route(events.slice(3), { orderKey: 'a' })
+    expect(await fedIds()).toEqual([])
+    await store.shiftClock(1_001)
+    await finish(first, delivered)
+    const fed: DeliveryId[] = []
+    for (let more = true; more;) {
+      const answer = await feedOut()
+      fed.push(...answer.admitted.map((one) => one.id))
+      more = answer.more.length > 0
+    }
+    expect(fed).toEqual([idOf(events[3] as EventId)])
+  })
+
+  test('keeps to one of a key at a time also when a dead one is retried by hand', async () => {
+    const { store } = current()
+    const [a1] = await ordered('a', 'a')
+    await finish((await leaseFed())[0], { kind: 'dead', reason: 'retries_used_up' })
+    const [second] = await leaseFed()
+    expect(await retryDelivery(store.durable, { key: 'k', id: a1 as DeliveryId, maxAgeMs: 60_000 })).toMatchObject({
+      kind: 'retried',
+    })
+    expect(await fedIds()).toEqual([])
+    await finish(second, delivered)
+    expect(await fedIds()).toEqual([a1])
   })
 
   test('finds again a key whose next delivery was left blocked', async () => {

@@ -144,9 +144,9 @@ describe('feeding', () => {
   test('a delayed delivery waits for its time', async () => {
     await route(await accept(1), { delayMs: 60_000 })
     expect((await feedOut()).admitted).toEqual([])
-    expect(await dueDestinations(store.fast, null, 10)).toEqual([])
+    expect((await dueDestinations(store.fast, null, 10)).due).toEqual([])
     await store.shiftClock(60_001)
-    expect(await dueDestinations(store.fast, null, 10)).toEqual([{ id: destination, tenant: '' }])
+    expect((await dueDestinations(store.fast, null, 10)).due).toEqual([{ id: destination, tenant: '' }])
     expect((await feedOut()).admitted).toHaveLength(1)
   })
 
@@ -155,7 +155,7 @@ describe('feeding', () => {
     expect(await pauseDestination(store.durable, destination, 'test')).toBe(true)
     expect(await route(events)).toMatchObject({ queued: [], toFeed: [{ id: destination, tenant: '' }] })
     expect(await feedOut()).toEqual(nothingFed)
-    expect(await dueDestinations(store.fast, null, 10)).toEqual([])
+    expect((await dueDestinations(store.fast, null, 10)).due).toEqual([])
     await resumeDestination(store.durable, destination)
     const fed = (await feedOut()).admitted.map((one) => one.id)
     expect(fed.toSorted()).toEqual(events.map((event) => deriveDeliveryId(event, connection)).toSorted())

@@ -3,7 +3,7 @@ import type { ConnectionId, DeliveryId, DestinationId } from '@tenterhook/schema
 import type { DeliveryState } from '@tenterhook/schemas/states'
 import type { Db } from './connect.ts'
 import { byteaArray, textArray } from './binary.ts'
-import { unblock } from './feed.ts'
+import { orderKeysOf, unblock } from './feed.ts'
 
 export interface AttemptRow {
   number: number
@@ -130,11 +130,8 @@ export async function recordResults(db: Db, results: readonly AttemptResult[]): 
       results.map((result) => result.next.kind === 'delivered' && result.next.heals),
     ],
   })
-  const ordered = rows.flatMap((row) =>
-    row.order_key === null ? [] : { connectionId: row.connection_id, orderKey: row.order_key },
-  )
   // Not of the results' transaction: what a crash leaves blocked here, the router's order sweep finds.
-  if (ordered.length > 0) await unblock(db, ordered)
+  await unblock(db, orderKeysOf(rows))
   return rows.map((row) => ({ id: row.id, destinationId: row.destination_id, state: row.state }))
 }
 
@@ -144,7 +141,11 @@ export async function releaseLeases(
   leases: ReadonlyArray<{ id: DeliveryId; token: string }>,
   delayMs: number,
 ): Promise<DestinationId[]> {
-  const { rows } = await db.query<{ destination_id: DestinationId }>({
+  const { rows } = await db.query<{
+    destination_id: DestinationId
+    connection_id: ConnectionId
+    order_key: string | null
+  }>({
     name: 'release',
     text: `WITH l AS MATERIALIZED (
         SELECT d.id FROM deliveries d JOIN unnest($1::text[], $2::uuid[]) AS r(id, token) ON r.id = d.id AND r.token = d.lease_token
@@ -154,8 +155,9 @@ export async function releaseLeases(
         admitted = false, lease_token = NULL, wake_at = NULL,
         due_at = CASE WHEN NOT (d.succeeded OR d.cancel_requested) THEN clock() + $3 * interval '1 millisecond' END,
         finished_at = CASE WHEN d.succeeded OR d.cancel_requested THEN clock() END
-      FROM l WHERE d.id = l.id RETURNING d.destination_id`,
+      FROM l WHERE d.id = l.id RETURNING d.destination_id, d.connection_id, d.order_key`,
     values: [leases.map((one) => one.id), leases.map((one) => one.token), delayMs],
   })
+  await unblock(db, orderKeysOf(rows))
   return rows.map((row) => row.destination_id)
 }

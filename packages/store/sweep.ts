@@ -1,7 +1,7 @@
 import type { ConnectionId, DeliveryId, DestinationId } from '@tenterhook/schemas/ids'
 import type { DeliveryState, Lane } from '@tenterhook/schemas/states'
 import type { Db } from './connect.ts'
-import { unblock } from './feed.ts'
+import { orderKeysOf, unblock } from './feed.ts'
 
 /** Lost leases are our own crashes, counted apart from the destination's failures; this many end a delivery that kills dispatchers. */
 export const lostLeasesMax = 20
@@ -30,10 +30,7 @@ export async function sweepLeases(
       FROM l WHERE d.id = l.id RETURNING d.id, d.destination_id, d.state, d.connection_id, d.order_key`,
     values: [rowsMax, lostLeasesMax],
   })
-  const ordered = rows.flatMap((row) =>
-    row.order_key === null ? [] : { connectionId: row.connection_id, orderKey: row.order_key },
-  )
-  if (ordered.length > 0) await unblock(db, ordered)
+  await unblock(db, orderKeysOf(rows))
   return rows.map((row) => ({ id: row.id, destinationId: row.destination_id, state: row.state }))
 }
 

@@ -23,7 +23,7 @@ export interface Limits {
 }
 
 /** Attempts may end at another copy, and limits may be raised: a destination is asked for again after so long. */
-const concurrencyWaitMs = 1_000
+const concurrencyWaitMs = 100
 const rateWaitMsMax = 2_000
 /** More than any destination's share of sockets. */
 const permitsMax = 256

@@ -1,5 +1,4 @@
 import { setTimeout as delay } from 'node:timers/promises'
-import { aborted } from 'node:util'
 import type { Component } from '@tenterhook/lifecycle/component'
 import { loop } from '@tenterhook/lifecycle/loop'
 import type { DestinationId } from '@tenterhook/schemas/ids'
@@ -81,7 +80,12 @@ export function dispatcherSweeps({
         if (due.length === 0) return 'idle'
         metrics.sweptRows.inc({ kind: 'queued' }, due.length)
         // Waits for the leases, which take these rows out of the next sweep, and not for the attempts.
-        await Promise.race([Promise.all(due.map(slots.offer)), aborted(signal, signal)])
+        const stopped = Promise.withResolvers<void>()
+        const stop = () => stopped.resolve()
+        signal.addEventListener('abort', stop, { once: true })
+        await Promise.race([Promise.all(due.map(slots.offer)), stopped.promise])
+        // Without Redis this loop goes round for hours.
+        signal.removeEventListener('abort', stop)
         return 'more'
       },
     })
@@ -118,10 +122,10 @@ export function dispatcherSweeps({
       log,
       work: async () => {
         if (feeder.held() > feederHeldMax) return 'idle'
-        const due = await dueDestinations(store.fast, fedTo, destinationsPerSweep)
+        const { due, walkedTo } = await dueDestinations(store.fast, fedTo, destinationsPerSweep)
         feeder.request(due)
         // From where it stopped, or the destinations behind the first thousand would never be found.
-        fedTo = due.length === destinationsPerSweep ? (due.at(-1)?.id ?? null) : null
+        fedTo = walkedTo
         return 'idle'
       },
     }),

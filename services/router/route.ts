@@ -27,6 +27,8 @@ export interface RouteDeps {
 
 /** Changes of the configuration that one batch sits out before it is left to the sweep. */
 const rulebookTriesMax = 5
+/** A feeder that knows the destination's tenant keeps it there. */
+const unknownTenant = ''
 /** Of a delivery that is admitted as it is made (PROTOCOL §1: +1 at each admission). */
 const firstGeneration = 1
 
@@ -50,7 +52,7 @@ export async function routeEvents(events: readonly ClaimedEvent[], deps: RouteDe
     const moved = new Set(routed.eventIds)
     const mine = decided.filter((one) => moved.has(one.routing.eventId))
     deps.enqueue(routed.queued.map((one) => ({ ...one, generation: firstGeneration })))
-    deps.feed(routed.toFeed)
+    deps.feed([...routed.toFeed, ...waitingForOrder(mine, rulebook)])
     report(mine, rulebook, deps, deps.monotonicMs() - begunMs)
     deps.probe('router.after_feed')
     return
@@ -59,6 +61,14 @@ export async function routeEvents(events: readonly ClaimedEvent[], deps: RouteDe
     { event: 'route.put_off', events: events.length },
     'the configuration kept changing; the sweep routes these events',
   )
+}
+
+/** What is ordered waits for the routing of all earlier events of its source, wherever those go. */
+function waitingForOrder(routed: readonly Decided[], rulebook: Rulebook): { id: DestinationId; tenant: string }[] {
+  const ids = new Set<DestinationId>()
+  for (const source of new Set(routed.map((one) => one.event.sourceId)))
+    for (const { connection } of rulebook.rulesOf(source)) if (connection.spec.order) ids.add(connection.destinationId)
+  return [...ids].map((id) => ({ id, tenant: unknownTenant }))
 }
 
 interface Decided {

@@ -65,9 +65,9 @@ export function routerSweeps({
       random,
       log,
       work: async () => {
-        const due = await dueDestinations(store.fast, fedTo, destinationsPerSweep)
+        const { due, walkedTo } = await dueDestinations(store.fast, fedTo, destinationsPerSweep)
         deps.feed(due)
-        fedTo = due.length === destinationsPerSweep ? (due.at(-1)?.id ?? null) : null
+        fedTo = walkedTo
         return 'idle'
       },
     }),

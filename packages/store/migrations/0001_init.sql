@@ -370,6 +370,8 @@ BEGIN
     SELECT array_agg(t.id) INTO open_destinations FROM (
       SELECT d.id FROM destinations d
       WHERE d.id = ANY(destination_ids) AND NOT d.paused AND d.closed_until <= clock() AND d.deleted_at IS NULL AND d.trips = 0
+        -- Whoever has a backlog is fed; a lock here would only be in the way of that.
+        AND NOT EXISTS (SELECT 1 FROM deliveries w WHERE w.destination_id = d.id AND w.due_at IS NOT NULL AND NOT w.admitted AND w.due_at <= clock())
         AND coalesce(d.rate_per_second, d.rate_per_minute, d.rate_per_hour, d.concurrency) IS NULL
       ORDER BY d.id FOR NO KEY UPDATE SKIP LOCKED) t;
     SELECT array_agg(c.id) INTO paused_connections FROM connections c WHERE c.paused;
@@ -513,7 +515,9 @@ BEGIN
     kept.counts := counts_at(kept.counts, kept.slot, then_slot);
     SELECT sum(c) INTO sum_counts FROM unnest(kept.counts) c;
     room := least(room, greatest(0, l.per_period - sum_counts));
-    later_ms := greatest(later_ms, slots_to_wait(kept.counts, then_slot) * l.period_ms / 100.0);
+    IF sum_counts >= l.per_period THEN
+      later_ms := greatest(later_ms, slots_to_wait(kept.counts, then_slot) * l.period_ms / 100.0);
+    END IF;
   END LOOP;
   RETURN NEXT;
 END $$;
@@ -521,14 +525,16 @@ END $$;
 -- T3 (PROTOCOL §2) for each destination, at most so many: statement 1 locks the destination's row, statement 2 counts and
 -- admits (a volatile function's statements each take a new snapshot, so the count sees what the lock waited out).
 -- A row per admitted delivery, and one per destination with something to say: `locked`, another feeder holds it;
--- `later_ms`, its rate allows more then; `more`, it took all it might and more is due.
+-- `later_ms`, its rate allows more then; `more`, it took all it might and more is due; `ordered_connection` and `ordered_key`,
+-- a key of which something was marked or ended here: the caller asks `unblock` for it after this commit.
 CREATE FUNCTION feed_v1(destinations_wanted text[], at_most int[], queue_wait interval, rate_ahead_ms float8, deleted_max int)
-RETURNS TABLE (destination text, delivery text, delivery_generation int, delivery_lane text, locked boolean, later_ms float8, more boolean) LANGUAGE plpgsql AS $$
+RETURNS TABLE (destination text, delivery text, delivery_generation int, delivery_lane text, locked boolean, later_ms float8, more boolean, ordered_connection text, ordered_key text) LANGUAGE plpgsql AS $$
 DECLARE
   wanted text;
   most int;
   t destinations;
   free int;
+  page_max int;
   rate_room int;
   rate_later_ms float8;
   ended int;
@@ -543,7 +549,7 @@ BEGIN
     FOR NO KEY UPDATE SKIP LOCKED;
     IF NOT FOUND THEN
       IF EXISTS (SELECT 1 FROM destinations x WHERE x.id = wanted AND NOT x.paused AND x.closed_until <= clock()) THEN
-        RETURN QUERY SELECT wanted, NULL::text, NULL::int, NULL::text, true, NULL::float8, false;
+        RETURN QUERY SELECT wanted, NULL::text, NULL::int, NULL::text, true, NULL::float8, false, NULL::text, NULL::text;
       END IF;
       CONTINUE;
     END IF;
@@ -555,7 +561,7 @@ BEGIN
       UPDATE deliveries d SET state = 'dead', dead_reason = 'destination_deleted', due_at = NULL, finished_at = clock()
       FROM gone WHERE d.id = gone.id;
       GET DIAGNOSTICS ended = ROW_COUNT;
-      RETURN QUERY SELECT wanted, NULL::text, NULL::int, NULL::text, false, NULL::float8, ended = deleted_max;
+      RETURN QUERY SELECT wanted, NULL::text, NULL::int, NULL::text, false, NULL::float8, ended = deleted_max, NULL::text, NULL::text;
       CONTINUE;
     END IF;
 
@@ -564,7 +570,7 @@ BEGIN
     IF coalesce(t.rate_per_second, t.rate_per_minute, t.rate_per_hour) IS NOT NULL THEN
       SELECT r.room, r.later_ms INTO rate_room, rate_later_ms FROM lease_room_v1(t, rate_ahead_ms) r;
       IF rate_room = 0 THEN
-        RETURN QUERY SELECT wanted, NULL::text, NULL::int, NULL::text, false, rate_later_ms, false;
+        RETURN QUERY SELECT wanted, NULL::text, NULL::int, NULL::text, false, rate_later_ms, false, NULL::text, NULL::text;
         CONTINUE;
       END IF;
       -- What is queued already takes its part; its results ask for more.
@@ -572,6 +578,8 @@ BEGIN
       CONTINUE WHEN free <= 0;
     END IF;
     free := least(free, most);
+    -- Of a line that is to be marked, more than may be admitted.
+    page_max := greatest(free, 100);
 
     -- What is over its maximum age ends here as a dead letter, in place of being admitted. The order gate stands before the
     -- last LIMIT, and what it holds back is marked, so that it fills no page again.
@@ -588,22 +596,25 @@ BEGIN
       SELECT x.*, c.order_skip FROM waiting w JOIN connections c ON c.id = w.id, LATERAL (
         SELECT d.id, d.connection_id, d.source_id, d.order_key, d.seq, d.due_at, d.failures FROM deliveries d
         WHERE d.destination_id = wanted AND d.connection_id = w.id AND d.due_at IS NOT NULL AND NOT d.admitted AND NOT d.blocked AND d.due_at <= clock()
-        ORDER BY d.due_at, d.seq LIMIT free) x
+        ORDER BY d.due_at, d.seq LIMIT page_max) x
       WHERE NOT c.paused
+    ), under_way AS MATERIALIZED (
+      SELECT d.connection_id, d.order_key FROM deliveries d WHERE d.destination_id = wanted AND d.admitted AND d.order_key IS NOT NULL
     ), gated AS MATERIALIZED (
-      SELECT p.id, p.due_at, p.seq, p.order_key IS NOT NULL AND CASE WHEN p.order_skip
+      SELECT p.id, p.due_at, p.seq, p.order_key IS NOT NULL AND ((p.connection_id, p.order_key) IN (SELECT u.connection_id, u.order_key FROM under_way u)
+          OR CASE WHEN p.order_skip
           -- Skip: one of its key at a time, and none that never failed before an earlier one that never failed.
-          THEN EXISTS (SELECT 1 FROM deliveries e WHERE e.connection_id = p.connection_id AND e.order_key = p.order_key AND e.order_key IS NOT NULL
-                       AND e.due_at IS NOT NULL AND e.id <> p.id AND (e.admitted OR (p.failures = 0 AND e.failures = 0 AND e.seq < p.seq)))
-            OR row_number() OVER (PARTITION BY p.connection_id, p.order_key ORDER BY p.failures > 0, p.seq) > 1
+          THEN row_number() OVER (PARTITION BY p.connection_id, p.order_key ORDER BY p.failures > 0, p.seq) > 1
+            OR p.failures = 0 AND EXISTS (SELECT 1 FROM deliveries e WHERE e.connection_id = p.connection_id AND e.order_key = p.order_key
+                       AND e.order_key IS NOT NULL AND e.due_at IS NOT NULL AND e.failures = 0 AND e.seq < p.seq)
           ELSE EXISTS (SELECT 1 FROM deliveries e WHERE e.connection_id = p.connection_id AND e.order_key = p.order_key AND e.order_key IS NOT NULL
-                       AND e.due_at IS NOT NULL AND e.seq < p.seq) END AS behind,
+                       AND e.due_at IS NOT NULL AND e.seq < p.seq) END) AS behind,
         p.order_key IS NOT NULL AND EXISTS (SELECT 1 FROM events e WHERE e.source_id = p.source_id AND e.due_at IS NOT NULL AND e.seq < p.seq) AS unrouted_before
       FROM page p
     ), held_back AS MATERIALIZED (
       SELECT d.id FROM gated g JOIN deliveries d ON d.id = g.id WHERE g.behind AND d.due_at IS NOT NULL AND NOT d.admitted ORDER BY d.id FOR UPDATE OF d SKIP LOCKED
     ), mark AS (
-      UPDATE deliveries d SET blocked = true FROM held_back h WHERE d.id = h.id
+      UPDATE deliveries d SET blocked = true FROM held_back h WHERE d.id = h.id RETURNING d.connection_id, d.order_key
     ), pick AS MATERIALIZED (
       SELECT d.id, d.expires_at <= clock() AS expired
       FROM (SELECT g.id FROM gated g WHERE NOT g.behind AND NOT g.unrouted_before ORDER BY g.due_at, g.seq LIMIT free) g JOIN deliveries d ON d.id = g.id
@@ -620,10 +631,15 @@ BEGIN
         due_at = CASE WHEN NOT pick.expired THEN clock() + queue_wait END,
         wake_at = CASE WHEN NOT pick.expired THEN clock() + queue_wait END
       FROM pick WHERE d.id = pick.id
-      RETURNING d.id, d.generation, d.lane, d.admitted, d.seq)
-    (SELECT wanted, m.id, m.generation, m.lane, false, NULL::float8, false FROM moved m WHERE m.admitted ORDER BY m.seq)
+      RETURNING d.id, d.generation, d.lane, d.admitted, d.seq, d.connection_id, d.order_key)
+    (SELECT wanted, m.id, m.generation, m.lane, false, NULL::float8, false, NULL::text, NULL::text FROM moved m WHERE m.admitted ORDER BY m.seq)
     UNION ALL
-    SELECT wanted, NULL::text, NULL::int, NULL::text, false, NULL::float8, true
-    WHERE (SELECT count(*) FROM page) >= free AND (free = most OR EXISTS (SELECT 1 FROM gated g WHERE g.behind) OR EXISTS (SELECT 1 FROM pick WHERE pick.expired));
+    SELECT wanted, NULL::text, NULL::int, NULL::text, false, NULL::float8, true, NULL::text, NULL::text
+    WHERE (free = most AND (SELECT count(*) FROM page) >= most AND EXISTS (SELECT 1 FROM pick))
+      OR ((SELECT count(*) FROM page) >= page_max AND (EXISTS (SELECT 1 FROM gated g WHERE g.behind) OR EXISTS (SELECT 1 FROM pick WHERE pick.expired)))
+    UNION ALL
+    SELECT DISTINCT wanted, NULL::text, NULL::int, NULL::text, false, NULL::float8, false, k.connection_id, k.order_key
+    FROM (SELECT m.connection_id, m.order_key FROM mark m UNION ALL
+          SELECT m.connection_id, m.order_key FROM moved m WHERE NOT m.admitted AND m.order_key IS NOT NULL) k;
   END LOOP;
 END $$;
