@@ -103,10 +103,22 @@ export async function readArrivals(path: string): Promise<Arrival[]> {
   return arrivals
 }
 
-/** A backend that our SQL brings down, which takes all the others with it; those that the plan kills die of signal 9. */
+/** A backend that our SQL brings down, which takes all the others with it. */
 export async function readCrashes(postgresLogPath: string): Promise<string[]> {
-  const text = await readFile(postgresLogPath, 'utf8')
-  return text.split('\n').filter((line) => /terminated by signal (?!9:)/.test(line))
+  return crashesIn(await readFile(postgresLogPath, 'utf8'))
+}
+
+/** Those that the plan kills die of signal 9; where the disk is full, Postgres gives up by itself (PANIC, then signal 6). */
+export function crashesIn(postgresLog: string): string[] {
+  let panicked = false
+  return postgresLog.split('\n').filter((line) => {
+    if (/PANIC: .*No space left on device/.test(line)) panicked = true
+    const signal = /terminated by signal (\d+)/.exec(line)?.[1]
+    if (signal === undefined || signal === '9') return false
+    const gaveUp = signal === '6' && panicked
+    if (gaveUp) panicked = false
+    return !gaveUp
+  })
 }
 
 export async function readTables({ durable }: Store): Promise<Pick<Evidence, 'events' | 'deliveries'>> {
