@@ -275,11 +275,25 @@ describe('recovery', () => {
     const [recovery] = recoveries({ ...evidence, faults: [{ ...kill, healMs: 9_150 }] })
     expect(recovery?.lastMs).toBe(750)
   })
+  it('is told apart for what is delivered in order', () => {
+    const evidence = truth()
+    const inOrder = { ...first(evidence.sent), key: 'held', wants: ['ordered' as const] }
+    const arrivals = [
+      ...evidence.arrivals,
+      { ...first(evidence.arrivals), key: 'held', destination: 'ordered', at: 29_150 },
+    ]
+    const [recovery] = recoveries({ sent: [...evidence.sent, inOrder], arrivals, faults: [{ ...kill, healMs: 9_150 }] })
+    expect(recovery).toMatchObject({ lastMs: 750, lastOrderedMs: 20_000 })
+  })
   it('is over for good service when a second’s events are there in time', () => {
     const evidence = truth()
-    const late = { ...first(evidence.sent), key: 'late', at: 8_500 }
-    const [recovery] = recoveries({ ...evidence, sent: [late, ...evidence.sent], faults: [{ ...kill, healMs: 8_600 }] })
-    expect(recovery?.normalMs).toBe(400)
+    const answers = [{ status: 200, id: 'evt_1', at: 7_500, code: null }]
+    const late = { ...first(evidence.sent), key: 'late', at: 7_400, answers }
+    const arrivals = [...evidence.arrivals, { ...first(evidence.arrivals), key: 'late', at: 9_900 }]
+    const faults = [{ ...kill, healMs: 7_600 }]
+    expect(recoveries({ sent: [late, ...evidence.sent], arrivals, faults })[0]?.normalMs).toBe(1_400)
+    // Nothing at all was accepted in the two seconds before the first: that is not good service either.
+    expect(recoveries({ ...evidence, faults })[0]?.normalMs).toBe(1_400)
   })
   it('takes no time when nothing was waiting', () => {
     const [recovery] = recoveries({ ...truth(), faults: [{ ...kill, healMs: 30_000 }] })

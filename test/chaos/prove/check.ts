@@ -220,13 +220,15 @@ function isAcceptance(status: number | 'broken'): boolean {
 
 export type Recovery = {
   fault: FaultRan
-  /** From the fault's end until nearly everything sent within a second was accepted and delivered in normal time. */
+  /** From the fault's end until nearly everything that was accepted within a second was delivered in normal time. */
   normalMs: number
   /** From the fault's end until the last event that had been accepted by then had reached every healthy destination. */
   lastMs: number
+  /** The same of `ordered`, which the others leave out: one lost lease holds all later events of its group. */
+  lastOrderedMs: number
 }
 
-/** Of an event, from its first sending until it has reached every healthy destination. */
+/** Of an event, from its 2xx until it has reached every healthy destination. */
 const normalLatencyMs = 2_000
 const normalShare = 0.9
 
@@ -236,23 +238,38 @@ export function recoveries({ sent, arrivals, faults }: Pick<Evidence, 'sent' | '
     const place = `${key} ${destination}`
     firstAt.set(place, Math.min(at, firstAt.get(place) ?? Infinity))
   }
-  const spans = sent.map((one) => ({
-    sentMs: one.at,
-    acceptedMs: one.answers.find(({ status }) => isAcceptance(status))?.at ?? Infinity,
-    doneMs: Math.max(...one.wants.map((name: HealthyName) => firstAt.get(`${one.key} ${name}`) ?? Infinity)),
-  }))
-  const seconds = Map.groupBy(spans, ({ sentMs }) => Math.floor(sentMs / 1_000))
+  const spansTo = (which: (name: HealthyName) => boolean) =>
+    sent.flatMap((one) => {
+      const wants = one.wants.filter(which)
+      const acceptedMs = one.answers.find(({ status }) => isAcceptance(status))?.at ?? Infinity
+      const doneMs = Math.max(...wants.map((name) => firstAt.get(`${one.key} ${name}`) ?? Infinity))
+      return wants.length === 0 || acceptedMs === Infinity ? [] : [{ acceptedMs, doneMs }]
+    })
+  const [spans, orderedSpans] = [spansTo((name) => name !== 'ordered'), spansTo((name) => name === 'ordered')]
+  const seconds = Map.groupBy(spans, ({ acceptedMs }) => Math.floor(acceptedMs / 1_000))
+  const lastSecond = Math.max(...seconds.keys())
   const normal = new Set<number>()
   for (const [second, its] of seconds) {
-    const inTime = its.filter(({ sentMs, doneMs }) => doneMs - sentMs <= normalLatencyMs)
+    const inTime = its.filter(({ acceptedMs, doneMs }) => doneMs - acceptedMs <= normalLatencyMs)
     if (inTime.length >= normalShare * its.length) normal.add(second)
   }
   return faults.map((fault) => {
-    let lastMs = fault.healMs
-    for (const { acceptedMs, doneMs } of spans)
-      if (acceptedMs <= fault.healMs && doneMs < Infinity && doneMs > lastMs) lastMs = doneMs
     let second = Math.floor(fault.healMs / 1_000)
-    while (seconds.has(second) && !normal.has(second)) second += 1
-    return { fault, normalMs: Math.max(0, second * 1_000 - fault.healMs), lastMs: lastMs - fault.healMs }
+    // A second in which nothing was accepted is no normal one.
+    while (second <= lastSecond && !normal.has(second)) second += 1
+    return {
+      fault,
+      normalMs: Math.max(0, second * 1_000 - fault.healMs),
+      lastMs: lastAfter(fault.healMs, spans),
+      lastOrderedMs: lastAfter(fault.healMs, orderedSpans),
+    }
   })
+}
+
+/** How long after that time the last event that had been accepted by then arrived. */
+function lastAfter(timeMs: number, spans: readonly { acceptedMs: number; doneMs: number }[]): number {
+  let lastMs = timeMs
+  for (const { acceptedMs, doneMs } of spans)
+    if (acceptedMs <= timeMs && doneMs < Infinity && doneMs > lastMs) lastMs = doneMs
+  return lastMs - timeMs
 }

@@ -63,13 +63,14 @@ export function renderReport({
       ['most deliveries admitted at once', count(peak(({ admitted }) => admitted ?? 0))],
     ]),
     '',
-    'Recovery, from the end of a fault. Normal again: nine in ten of the events sent within a second were accepted and had',
-    'reached every healthy destination two seconds after they were sent. Last: the last event accepted before the end of',
-    'the fault had reached them; what a dead dispatcher had under way waits for its lease. Faults overlap, so a recovery',
-    'may have had the next fault in it.',
+    'Recovery, from the end of a fault. Normal again: nine in ten of the events accepted within a second had reached every',
+    'healthy destination two seconds later. Last: the last event accepted before the end of the fault had reached them; what',
+    'a dead dispatcher had under way waits for its lease (20 s). In order: the same of the destination in strict order, which',
+    'both leave out: there, a lost lease holds all later events of its group. Faults overlap, so a recovery may have had the',
+    'next fault in it.',
     '',
     ...table([
-      ['fault', 'times', 'normal again p50', 'p99', 'last p50', 'p99'],
+      ['fault', 'times', 'normal again p50', 'p99', 'last p50', 'p99', 'in order p50', 'p99'],
       ...kindNames.map((kind) => {
         const its = rounds.flatMap((round) => round.recoveries).filter((one) => one.fault.kind === kind)
         return [
@@ -77,6 +78,7 @@ export function renderReport({
           skipped.get(kind) ?? String(its.length),
           ...shares(its.map(({ normalMs }) => normalMs)),
           ...shares(its.map(({ lastMs }) => lastMs)),
+          ...shares(its.map(({ lastOrderedMs }) => lastOrderedMs)),
         ]
       }),
     ]),
