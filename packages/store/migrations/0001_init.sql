@@ -219,7 +219,8 @@ CREATE INDEX deliveries_waiting ON deliveries (destination_id, due_at, seq) WHER
 CREATE INDEX deliveries_expiring ON deliveries (destination_id, expires_at) WHERE due_at IS NOT NULL AND NOT admitted;
 CREATE INDEX deliveries_admitted ON deliveries (destination_id) WHERE admitted;
 -- What the sweeps look at: a lease leaves due_at as it is, so only what has been admitted for longer than a job takes.
-CREATE INDEX deliveries_overdue ON deliveries (due_at) WHERE admitted;
+-- Its second condition keeps it out of plans that ask by destination.
+CREATE INDEX deliveries_overdue ON deliveries (due_at) WHERE admitted AND due_at IS NOT NULL;
 CREATE INDEX deliveries_ordered ON deliveries (connection_id, order_key, seq) WHERE order_key IS NOT NULL AND due_at IS NOT NULL;
 -- Dead letters, to be found among millions. Its column changes with a death or a retry only: no other update pays.
 CREATE INDEX deliveries_dead ON deliveries (id) WHERE dead_reason IS NOT NULL;

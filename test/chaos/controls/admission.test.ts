@@ -118,7 +118,7 @@ provesControls({
       name: 'strict order by the window alone',
       broken: {
         functions: [
-          { name: 'feed_v1', find: 'p.order_key IS NOT NULL AND CASE', replace: 'false AND CASE' },
+          { name: 'feed_v1', find: 'p.order_key IS NOT NULL AND ((p.', replace: 'false AND ((p.' },
           { name: 'feed_v1', find: 'p.order_key IS NOT NULL AND EXISTS', replace: 'false AND EXISTS' },
         ],
       },
