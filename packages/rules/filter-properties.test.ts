@@ -111,12 +111,10 @@ const condition: fc.Arbitrary<Both> = fc.oneof(
       mongo: { $and: [{ [name]: { [op]: operand } }, { [name]: { $exists: true } }] },
     })),
   // mingo's $all wants a list; MongoDB's is defined as this $and.
-  fc
-    .tuple(path, fc.array(present, { minLength: 1, maxLength: 2 }))
-    .map(([name, list]) => ({
-      ours: { [`body.${name}`]: { $all: list } },
-      mongo: { $and: list.map((one) => ({ [name]: one })) },
-    })),
+  fc.tuple(path, fc.array(present, { minLength: 1, maxLength: 2 })).map(([name, list]) => ({
+    ours: { [`body.${name}`]: { $all: list } },
+    mongo: { $and: list.map((one) => ({ [name]: one })) },
+  })),
   fc
     .tuple(
       directList,

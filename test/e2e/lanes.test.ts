@@ -14,7 +14,7 @@ afterAll(() => receiver.stop())
 
 const many = Array.from({ length: 40 }, (_, i) => `d${i}`)
 /** Longer than it takes to see that a destination hangs: what is told apart here is told before the first timeout. */
-const timeoutMs = 8_000
+const timeoutMs = 20_000
 const stack = sharedStack(() => ({
   config: {
     sources: Object.fromEntries(many.map((name) => [name, { verification: { scheme: 'none' } }])),
@@ -96,7 +96,7 @@ async function unfinished(name: string): Promise<number> {
 describe('a destination that hangs with thousands waiting', () => {
   it(
     'holds no more than its share, leaves others as quick as ever, and is drained when it answers again',
-    { timeout: 60_000 },
+    { timeout: 120_000 },
     async () => {
       const others = many.slice(1, 11)
       await latenciesOf(await sendTo(others, 50, 1_000)) // connections are opened, code is warm
@@ -112,7 +112,7 @@ describe('a destination that hangs with thousands waiting', () => {
       receiver.on('/d0', answer())
       await until(async () => (await unfinished('d0')) === 0, {
         what: 'its backlog to be drained',
-        timeoutMs: 40_000,
+        timeoutMs: 60_000,
         everyMs: 200,
       })
       await until(async () => (await slowDestinations()) === 0, { what: 'it to be slow no more' })
@@ -121,7 +121,7 @@ describe('a destination that hangs with thousands waiting', () => {
 })
 
 describe('when half of forty destinations stop answering at once', () => {
-  it('the others get theirs as before', { timeout: 60_000 }, async () => {
+  it('the others get theirs as before', { timeout: 120_000 }, async () => {
     const [hanging, healthy] = [many.slice(0, 20), many.slice(20)]
     await latenciesOf(await sendTo(many, 80, 1_000))
     for (const name of hanging) receiver.on(`/${name}`, hang())

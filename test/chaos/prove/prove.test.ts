@@ -10,7 +10,7 @@ import { runRound } from './round.ts'
 const quotas = { ms: 90_000, kills: 20, wipes: 6, postgresKills: 5 }
 /** Four processes' worth of work on two cores, and other tests beside it. */
 const perSecond = 60
-const timeoutMs = 6 * 60_000
+const timeoutMs = 12 * 60_000
 
 it(
   'a round of random faults loses nothing, and what is sent twice is explained by one',
@@ -25,6 +25,7 @@ it(
         { seed, quotas, perSecond, home, root, faketime: await findFaketime(), say: () => {} },
         resources,
       )
+      for (const [kind, note] of round.skipped) process.stderr.write(`not proven here: ${kind}, ${note}\n`)
       expect(round.violations, `seed ${seed}`).toEqual([])
       expect(round.faults.filter(({ kind }) => kind === 'kill')).toHaveLength(quotas.kills)
       expect(round.figures.accepted).toBeGreaterThan((quotas.ms / 1_000) * perSecond * 0.3)
