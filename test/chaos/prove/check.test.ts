@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { check, recoveries } from './check.ts'
-import type { Evidence } from './evidence.ts'
+import { crashesIn, type Evidence } from './evidence.ts'
 
 const kill = { kind: 'kill', target: 'dispatcher', startMs: 10_000, healMs: 10_000, endMs: 10_000 } as const
 
@@ -69,6 +69,7 @@ function truth(): Evidence {
     ],
     faults: [],
     crashes: [],
+    deaths: ['router (exit 1)'],
     samples: [{ rssMb: { router: 100 }, redisKeys: 3, redisMb: 2, admitted: 4 }],
     drainedMs: 20_000,
   }
@@ -209,6 +210,11 @@ describe('the checks', () => {
       (e) => e.crashes.push('client backend (PID 1) was terminated by signal 11: Segmentation fault'),
       /crash: .*signal 11/,
     ],
+    [
+      'a service whose watchdog gave up',
+      (e) => (e.deaths = ['router (exit 75)']),
+      /crash: router \(exit 75\), by itself/,
+    ],
     ['a service that eats the memory', (e) => (first(e.samples).rssMb['router'] = 5_000), /I10: router held more than/],
     ['a Redis that fills', (e) => (first(e.samples).redisMb = 500), /I10: Redis held more than/],
     [
@@ -298,5 +304,18 @@ describe('recovery', () => {
   it('takes no time when nothing was waiting', () => {
     const [recovery] = recoveries({ ...truth(), faults: [{ ...kill, healMs: 30_000 }] })
     expect(recovery).toMatchObject({ normalMs: 0, lastMs: 0 })
+  })
+})
+
+describe('Postgres’s own words', () => {
+  const segfault = 'LOG:  client backend (PID 7) was terminated by signal 11: Segmentation fault'
+  const abort = 'LOG:  client backend (PID 7) was terminated by signal 6: Aborted'
+  const kill = 'LOG:  client backend (PID 7) was terminated by signal 9: Killed'
+  const full = 'PANIC:  could not write to file "pg_wal/xlogtemp.7": No space left on device'
+
+  it('tell of a backend that our SQL brought down, and not of one that the plan killed or that had no room', () => {
+    expect(crashesIn([kill, segfault].join('\n'))).toEqual([segfault])
+    expect(crashesIn([full, abort, kill].join('\n'))).toEqual([])
+    expect(crashesIn([full, abort, abort].join('\n'))).toEqual([abort])
   })
 })

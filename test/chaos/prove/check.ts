@@ -43,6 +43,9 @@ const rssMbMax = 1_024
 const terminal = new Set(['delivered', 'dead', 'cancelled'])
 const healthy: ReadonlySet<string> = new Set(healthyNames)
 
+/** An error that nobody caught, a watchdog that gave up, a runtime that broke. */
+const fatalEnd = /\((exit (70|75)|SIGABRT|SIGSEGV|SIGBUS)\)/
+
 export function check(evidence: Evidence): { violations: Violation[]; figures: Figures } {
   const { sent, arrivals, events, deliveries, faults, samples } = evidence
   const violations: Violation[] = []
@@ -67,7 +70,7 @@ export function check(evidence: Evidence): { violations: Violation[]; figures: F
     for (const answer of one.answers) {
       if (typeof answer.status === 'number' && answer.status >= 400 && answer.status < 500)
         say('I1', `${one.key}, rightly signed, was answered ${answer.status} (${answer.code})`)
-      if (isAcceptance(answer.status) && !eventsByKey.get(one.key)?.some(({ id }) => id === answer.id))
+      if (isAcceptance(answer.status) && !eventsByKey.get(one.key)?.some(({ id }) => id === (answer.id ?? id)))
         say('I1', `${one.key} was accepted as ${answer.id}, which is not in the tables`)
     }
   }
@@ -139,6 +142,7 @@ export function check(evidence: Evidence): { violations: Violation[]; figures: F
 
   for (const what of outOfOrder(evidence)) say('order', what)
   for (const what of evidence.crashes) say('crash', what)
+  for (const what of evidence.deaths.filter((death) => fatalEnd.test(death))) say('crash', `${what}, by itself`)
 
   if (evidence.drainedMs === null) say('I8', 'it did not drain by itself')
   for (const what of new Set(samples.flatMap(beyondBounds))) say('I10', what)

@@ -78,6 +78,8 @@ export type Evidence = {
   samples: Sample[]
   /** Postgres's own words on processes of its own that ended as nobody had asked for. */
   crashes: string[]
+  /** Services that ended by themselves: `router2 (exit 1)`. One that can't start without Postgres does. */
+  deaths: readonly string[]
   /** Null when it never drained. */
   drainedMs: number | null
 }

@@ -115,6 +115,7 @@ export async function runRound(
     arrivals: await readArrivals(journals.destinations),
     faults,
     crashes: await readCrashes(join(home, 'logs/postgres.log')),
+    deaths: [...system.deaths],
     samples: await samples,
     drainedMs,
   }

@@ -92,6 +92,8 @@ export function startSender({
     body: Buffer,
   ): Promise<{ status: number | 'broken'; id: string | null; code: string | null }> {
     const { path, headers } = requestTo(source, key, trace, body)
+    // A head that came says yes, whatever became of the rest.
+    let status: number | 'broken' = 'broken'
     try {
       const answer = await agent.request({
         origin: random.pick(origins),
@@ -100,11 +102,12 @@ export function startSender({
         headers: headers.flatMap(([name, value]) => [name, value]),
         body,
       })
+      status = answer.statusCode
       const text = await answer.body.text()
       const { id = null, code = null } = JSON.parse(text) as { id?: string; code?: string }
-      return { status: answer.statusCode, id, code }
+      return { status, id, code }
     } catch {
-      return { status: 'broken', id: null, code: null }
+      return { status, id: null, code: null }
     }
   }
 
