@@ -132,15 +132,19 @@ export async function handBack(
   return rowCount ?? 0
 }
 
-/** Ends what is over its maximum age behind a pause or a closed destination, where nothing is fed; at most `rowsMax`. */
+/**
+ * Ends what is over its maximum age behind a pause or a closed destination, where nothing is fed; at most `rowsMax`, of
+ * the first as many of each destination's line. What stands further back is ended by the feed, when its turn comes.
+ */
 export async function expireHeld(db: Db, rowsMax: number): Promise<number> {
   const { rows } = await db.query<{ connection_id: ConnectionId; order_key: string | null }>({
     name: 'expire_held',
     text: `WITH over AS MATERIALIZED (
         SELECT x.id FROM destinations t, LATERAL (
-          SELECT d.id FROM deliveries d WHERE d.destination_id = t.id AND d.due_at IS NOT NULL AND NOT d.admitted AND d.expires_at <= clock()
-          ORDER BY d.expires_at LIMIT $1) x
-        WHERE t.paused OR t.closed_until > clock() OR EXISTS (SELECT 1 FROM connections c WHERE c.destination_id = t.id AND c.paused)
+          SELECT d.id, d.expires_at FROM deliveries d WHERE d.destination_id = t.id AND d.due_at IS NOT NULL AND NOT d.admitted
+          ORDER BY d.due_at, d.seq LIMIT $1) x
+        WHERE (t.paused OR t.closed_until > clock() OR EXISTS (SELECT 1 FROM connections c WHERE c.destination_id = t.id AND c.paused))
+          AND x.expires_at <= clock()
         LIMIT $1),
       l AS MATERIALIZED (
         SELECT d.id FROM over JOIN deliveries d ON d.id = over.id WHERE d.due_at IS NOT NULL AND NOT d.admitted ORDER BY d.id FOR UPDATE OF d SKIP LOCKED)

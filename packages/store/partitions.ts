@@ -70,6 +70,9 @@ export async function ensurePartitions(pool: pg.Pool, nowMs: number): Promise<st
           text: `CREATE TABLE ${name} (LIKE ${part.table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS) WITH (${part.settings})`,
           values: [],
         })
+        // For the migration's reason.
+        if (part.table === 'events' || part.table === 'deliveries')
+          await db.query({ text: 'SELECT forget_statistics($1::text::regclass)', values: [name] })
         await db.query({
           text: `ALTER TABLE ${part.table} ATTACH PARTITION ${name} FOR VALUES FROM (${pg.escapeLiteral(from)}) TO (${pg.escapeLiteral(to)})`,
           values: [],

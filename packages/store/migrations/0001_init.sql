@@ -216,7 +216,6 @@ CREATE TABLE deliveries (
 -- What the feed picks from: by connection, so that a paused one's backlog is stepped over.
 CREATE INDEX deliveries_feedable ON deliveries (destination_id, connection_id, due_at, seq) WHERE due_at IS NOT NULL AND NOT admitted AND NOT blocked;
 CREATE INDEX deliveries_waiting ON deliveries (destination_id, due_at, seq) WHERE due_at IS NOT NULL AND NOT admitted;
-CREATE INDEX deliveries_expiring ON deliveries (destination_id, expires_at) WHERE due_at IS NOT NULL AND NOT admitted;
 CREATE INDEX deliveries_admitted ON deliveries (destination_id) WHERE admitted;
 -- What the sweeps look at: a lease leaves due_at as it is, so only what has been admitted for longer than a job takes.
 -- Its second condition keeps it out of plans that ask by destination.
@@ -285,6 +284,19 @@ CREATE TABLE events_default PARTITION OF events DEFAULT WITH (fillfactor = 80);
 CREATE TABLE event_content_default PARTITION OF event_content DEFAULT;
 CREATE TABLE deliveries_default PARTITION OF deliveries DEFAULT WITH (fillfactor = 60);
 CREATE TABLE attempts_default PARTITION OF attempts DEFAULT;
+
+-- No statistics of events and deliveries: nearly all of them have ended, so whoever plans by what is usual takes every index
+-- of the unfinished for empty, and any for as good as another; a backlog is then read whole. Without, plans are always those of a
+-- table that nobody knows, and those are tested.
+CREATE FUNCTION forget_statistics(of_table regclass) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+  one text;
+BEGIN
+  FOR one IN SELECT attname FROM pg_attribute WHERE attrelid = of_table AND attnum > 0 AND NOT attisdropped LOOP
+    EXECUTE format('ALTER TABLE %s ALTER COLUMN %I SET STATISTICS 0', of_table, one);
+  END LOOP;
+END $$;
+SELECT forget_statistics('events'), forget_statistics('deliveries');
 
 -- Failing or slow: its deliveries run in a lane of their own (DESIGN §3.7).
 CREATE FUNCTION is_quarantined(t destinations) RETURNS boolean LANGUAGE sql STABLE AS $$
