@@ -172,28 +172,31 @@ export function orderKeysOf(
 }
 
 /**
- * Lets the feed look again at whoever is next of each of these keys and was marked as blocked: the first of all that are
- * unfinished, or where failing ones are skipped and none is under way, the first that never failed and the first that
- * did. Returns the destinations that have something to feed now.
+ * Lets the feed look again at whoever is next of each of these keys and was marked as blocked, unless one of the key is under
+ * way: the first of all that are unfinished; where failing ones are skipped, the first that never failed and the first
+ * that did. Returns the destinations that have something to feed now.
  */
 export async function unblock(db: Db, keys: readonly OrderKey[]): Promise<DestinationId[]> {
   if (keys.length === 0) return []
   const { rows } = await db.query<{ destination_id: DestinationId }>({
     name: 'unblock',
-    text: `WITH next AS MATERIALIZED (
-        SELECT x.id FROM unnest($1::text[], $2::text[]) AS k(connection, order_key), LATERAL (
-          SELECT d.id, d.blocked FROM deliveries d
+    text: `WITH first AS (
+        SELECT x.id, x.destination_id, k.connection, k.order_key FROM unnest($1::text[], $2::text[]) AS k(connection, order_key), LATERAL (
+          SELECT d.id, d.destination_id, d.blocked FROM deliveries d
           WHERE d.connection_id = k.connection AND d.order_key = k.order_key AND d.order_key IS NOT NULL AND d.due_at IS NOT NULL
-          ORDER BY d.seq LIMIT 1) x WHERE x.blocked
+          ORDER BY d.seq LIMIT 1) x
+        WHERE x.blocked
         UNION
-        SELECT x.id FROM unnest($1::text[], $2::text[]) AS k(connection, order_key) JOIN connections c ON c.id = k.connection AND c.order_skip,
+        SELECT x.id, x.destination_id, k.connection, k.order_key FROM unnest($1::text[], $2::text[]) AS k(connection, order_key) JOIN connections c ON c.id = k.connection AND c.order_skip,
           (VALUES (true), (false)) AS f(failed), LATERAL (
           SELECT d.id, d.destination_id FROM deliveries d
           WHERE d.connection_id = k.connection AND d.order_key = k.order_key AND d.order_key IS NOT NULL AND d.due_at IS NOT NULL
             AND d.blocked AND (d.failures > 0) = f.failed
-          ORDER BY d.seq LIMIT 1) x
-        WHERE NOT EXISTS (SELECT 1 FROM deliveries a WHERE a.destination_id = x.destination_id AND a.admitted
-                          AND a.connection_id = k.connection AND a.order_key = k.order_key)),
+          ORDER BY d.seq LIMIT 1) x),
+      next AS MATERIALIZED (
+        SELECT first.id FROM first
+        WHERE NOT EXISTS (SELECT 1 FROM deliveries a WHERE a.destination_id = first.destination_id AND a.admitted
+                          AND a.connection_id = first.connection AND a.order_key = first.order_key)),
       l AS MATERIALIZED (SELECT d.id FROM next JOIN deliveries d ON d.id = next.id WHERE d.blocked ORDER BY d.id FOR UPDATE OF d)
       UPDATE deliveries d SET blocked = false FROM l WHERE d.id = l.id RETURNING d.destination_id`,
     values: [keys.map((key) => key.connectionId), keys.map((key) => key.orderKey)],
