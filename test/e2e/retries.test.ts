@@ -134,7 +134,8 @@ describe('Retry-After', () => {
     receiver.on('/greedy', answer({ status: 429, headers: [['Retry-After', '99999999']] }))
     const { dueInMs } = await theDelivery(await accept('greedy'), failed(1), 'the first attempt')
     expect(dueInMs).toBeGreaterThan(86_400_000 - 60_000)
-    expect(dueInMs).toBeLessThanOrEqual(86_400_000)
+    // It is asked in a transaction that may have begun a moment before the result's.
+    expect(Math.floor(dueInMs ?? NaN)).toBeLessThanOrEqual(86_400_000)
   })
 
   it('that says nothing leaves a 503 to the schedule, and slows the destination for a moment', async () => {

@@ -56,7 +56,8 @@ async function readRecords(directory: string): Promise<Leftover[]> {
   const records: Leftover[] = []
   for (const name of await readdir(directory)) {
     const path = join(directory, name)
-    const record: unknown = parse(await readFile(path, 'utf8'))
+    // Gone since it was listed: a guardian is through with it.
+    const record: unknown = parse(await readFile(path, 'utf8').catch(() => ''))
     if (isLeftover(record)) records.push(record)
     await rm(path)
   }
