@@ -59,7 +59,7 @@ async function readRecords(directory: string): Promise<Leftover[]> {
     // Gone since it was listed: a guardian is through with it.
     const record: unknown = parse(await readFile(path, 'utf8').catch(() => ''))
     if (isLeftover(record)) records.push(record)
-    await rm(path)
+    await rm(path, { force: true })
   }
   return records
 }
