@@ -79,7 +79,7 @@ describe('a process with due work', () => {
     const { dog, exits, pass } = await watch()
     for (let seconds = 0; seconds < 600; seconds += 25) {
       await pass(25_000)
-      dog.progressed('leased')
+      dog.progressed('recorded')
     }
     expect(exits).toEqual([])
   })
@@ -90,6 +90,15 @@ describe('a process with due work', () => {
     await pass(75_000)
     expect(exits).toEqual([])
     await pass(limitMs + 2 * everyMs)
+    expect(exits).toHaveLength(1)
+  })
+
+  it('that begins one after another and ends none is not busy', async () => {
+    const { dog, exits, pass } = await watch()
+    for (let n = 0; n < 12 && exits.length === 0; n++) {
+      dog.began(`lease-${n}`, 20_000)
+      await pass(10_000)
+    }
     expect(exits).toHaveLength(1)
   })
 
@@ -108,7 +117,7 @@ describe('a process with due work', () => {
     sleep(60_000)
     await pass(2 * everyMs)
     expect(exits).toEqual([])
-    dog.progressed('leased')
+    dog.progressed('recorded')
     await pass(everyMs)
     expect(exits).toEqual([])
   })
